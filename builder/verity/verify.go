@@ -3,7 +3,6 @@ package verity
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -236,12 +235,6 @@ func (c *check) unchecked(l int, i int64, found bitmap, n int64) {
 	for j := i * fanout; n > 0; n, j = n-1, j+1 {
 		found.set(j)
 	}
-}
-
-// IsCorrupt reports whether an error says that blocks are wrong.
-func IsCorrupt(err error) bool {
-	var e *CorruptError
-	return errors.As(err, &e)
 }
 
 // bitmap is a set of small numbers; a nil one forgets.
