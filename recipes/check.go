@@ -212,6 +212,9 @@ func (c *checker) files() {
 		first[f.Path] = i
 	}
 	for i, f := range c.recipe.Files {
+		if first[f.Path] != i || !cleanPath.MatchString(f.Path) {
+			continue
+		}
 		for dir := path.Dir(f.Path); dir != "/" && dir != "."; dir = path.Dir(dir) {
 			if j, named := first[dir]; named && !c.recipe.Files[j].mayHold() {
 				c.add(fmt.Sprintf("files[%d].path", i), f.Path+" lies below "+dir+", which is no folder", "change one of the two paths")
@@ -281,22 +284,24 @@ func (c *checker) units() {
 }
 
 func (c *checker) remove() {
+	c.repeated("remove.paths", c.recipe.Remove.Paths, func(s string) string { return s })
 	for i, pattern := range c.recipe.Remove.Paths {
 		at := fmt.Sprintf("remove.paths[%d]", i)
 		if !c.path(at, pattern) {
 			continue
 		}
 		if _, err := path.Match(pattern, "/"); err != nil {
-			c.add(at, strconv.Quote(pattern)+" is not a pattern", "close its [ with ], or write \\[")
+			c.add(at, strconv.Quote(shorten(pattern))+" is not a pattern", "close its [ with ], or write \\[")
+			continue
 		}
 		if strings.Trim(pattern, "/*") == "" {
 			c.add(at, strconv.Quote(pattern)+" would remove everything", "name a path")
+			continue
 		}
-		for j, f := range c.recipe.Files {
-			if (Remove{Paths: []string{pattern}}).Match(f.Path) {
-				c.add(at, "removes "+f.Path+", which files puts there", "remove one of the two; the other is at "+c.recipe.Position(fmt.Sprintf("files[%d].path", j)).String())
-			}
+		one := Remove{Paths: []string{pattern}}
+		if j := slices.IndexFunc(c.recipe.Files, func(f File) bool { return one.Match(f.Path) }); j >= 0 {
+			file := fmt.Sprintf("files[%d].path", j)
+			c.add(at, "removes "+strconv.Quote(c.recipe.Files[j].Path)+", which files puts there", "remove one of the two; the other is at "+c.recipe.Position(file).String())
 		}
 	}
-	c.repeated("remove.paths", c.recipe.Remove.Paths, func(s string) string { return s })
 }

@@ -193,12 +193,11 @@ func (d *decoder) parsed(n *node, v reflect.Value, f field, path string) {
 		d.problem(n.pos, path, "is "+n.kind.String(), "write "+wanted(v.Type(), f))
 		return
 	}
-	if !d.fits(n, f, path) {
-		return
-	}
 	if err := v.Addr().Interface().(parser).parse(n.value); err != nil {
 		d.problem(n.pos, path, err.Error(), "")
+		return
 	}
+	d.fits(n, f, path)
 }
 
 // text sets a string. A number or date is taken as it is written: version: 1.10 is the text 1.10.

@@ -1,9 +1,18 @@
 package recipes
 
-import "embed"
+import (
+	"bytes"
+	"embed"
+)
 
 // Files holds the recipes of this folder, include/ with them, by their paths in it. [Options.ReadFile] takes its
 // ReadFile.
 //
 //go:embed *.yml include/*.yml
 var Files embed.FS
+
+//go:embed starter/recipe.yml
+var starter []byte
+
+// Starter returns a commented recipe to begin with. It can be built as it is.
+func Starter() []byte { return bytes.Clone(starter) }

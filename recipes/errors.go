@@ -3,6 +3,7 @@ package recipes
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // A Position is where a value stands.
@@ -27,13 +28,21 @@ type Error struct {
 	Err      error  // the cause, where there is one
 }
 
-// Error returns "file:line:column: what: what to do".
+// Error returns "file:line:column: what: what to do", always one line.
 func (e *Error) Error() string {
 	text := e.Position.String() + ": " + e.What
 	if e.Do != "" {
 		text += ": " + e.Do
 	}
-	return text
+	return strings.Map(printable, text)
+}
+
+// printable keeps what a recipe holds from breaking the line or steering the terminal.
+func printable(r rune) rune {
+	if unicode.IsControl(r) {
+		return ' '
+	}
+	return r
 }
 
 // Unwrap returns the cause.

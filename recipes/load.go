@@ -171,17 +171,10 @@ func (r *Recipe) fill(architecture string) {
 	if r.Boot.Loader == LoaderNone {
 		def(&r.Kernel.Package, NoKernel)
 	}
-	switch c := &r.Root.Compression; {
-	case c.Algorithm != "":
-	case r.Root.Filesystem == Squashfs:
-		c.Algorithm = "zstd"
-		if _, given := r.positions["root.compression.level"]; !given {
-			c.Level = 3
-		}
-	case r.Root.Filesystem == EROFS:
-		c.Algorithm = "lz4hc"
-	default:
-		c.Algorithm = "none"
+	c := &r.Root.Compression
+	def(&c.Algorithm, map[string]string{Squashfs: "zstd", EROFS: "lz4hc", Ext4: "none"}[r.Root.Filesystem])
+	if r.Root.Filesystem == Squashfs && c.Algorithm == "zstd" && c.Level == 0 {
+		c.Level = 3
 	}
 	if len(r.Output.Formats) == 0 {
 		r.Output.Formats = []string{"raw"}

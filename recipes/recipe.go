@@ -3,14 +3,14 @@ package recipes
 // A Recipe describes one appliance. All defaults are filled in by [Load].
 type Recipe struct {
 	Include      []string  `json:"include,omitempty" doc:"Recipes that this one builds on, relative to this file. They are read in order and this file is laid over them: mappings are merged, scalars replaced, lists of packages, users, files and units combined." merge:"replace" scalar:"true" example:"include/minimal.yml"`
-	Name         string    `json:"name" doc:"Name of the appliance. The files that are built begin with it, and it is the host name unless hostname is given." required:"true" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" want:"use up to 63 lower-case letters, digits and hyphens, beginning and ending in a letter or digit" example:"kiosk"`
-	Version      string    `json:"version" doc:"Version of the appliance. It is part of the file names and of the labels of the partitions." pattern:"^[0-9A-Za-z][0-9A-Za-z.+~-]{0,23}$" want:"use up to 24 letters, digits, dots, plus signs, tildes and hyphens, beginning with a letter or digit" default:"0" example:"1.4.2"`
+	Name         string    `json:"name" doc:"Name of the appliance. The files that are built begin with it, and it is the host name unless hostname is given." required:"true" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" want:"use up to 63 lower-case letters, digits and hyphens, beginning and ending in a letter or digit" example:"kiosk" number:"true"`
+	Version      string    `json:"version" doc:"Version of the appliance. It is part of the file names and of the labels of the partitions." pattern:"^[0-9A-Za-z][0-9A-Za-z.+~-]{0,23}$" want:"use up to 24 letters, digits, dots, plus signs, tildes and hyphens, beginning with a letter or digit" default:"0" example:"1.4.2" number:"true"`
 	Distribution string    `json:"distribution" doc:"The distribution whose packages the appliance is made of." required:"true" enum:"debian,ubuntu"`
 	Release      string    `json:"release" doc:"Code name of the distribution's release, such as trixie or noble." required:"true" pattern:"^[a-z][a-z0-9.-]{0,31}$" want:"use the code name in lower case, such as trixie or noble" example:"trixie"`
 	Architecture string    `json:"architecture" doc:"Debian's name of the architecture to build for." enum:"amd64,arm64" default:"the architecture of the machine that builds"`
 	Mirrors      []Mirror  `json:"mirrors,omitempty" doc:"Where the distribution's archive is fetched from, the first one first. Left out, it is what the machine's own apt uses for this distribution, else the public archive." merge:"replace" scalar:"true"`
-	Snapshot     Timestamp `json:"snapshot" doc:"Use the archive as it was at this time, out of the distribution's snapshot service. All pockets are pinned to it." pattern:"^[0-9]{4}-?[0-9]{2}-?[0-9]{2}([T ][0-9]{2}:?[0-9]{2}:?[0-9]{2}Z?)?$" want:"write a day (2026-03-01) or a time in UTC (20260301T120000Z)" example:"2026-03-01"`
-	Seed         string    `json:"seed" doc:"What all identifiers of the disk (partition UUIDs, salts, serial numbers) are derived from. Change it to build the same contents under other identifiers." pattern:"^[!-~]([ -~]{0,254}[!-~])?$" want:"use up to 256 printable ASCII characters, without a space at either end" default:"name and version"`
+	Snapshot     Timestamp `json:"snapshot" doc:"Use the archive as it was at this time, out of the distribution's snapshot service. All pockets are pinned to it." pattern:"^[0-9]{4}-?[0-9]{2}-?[0-9]{2}([T ][0-9]{2}:?[0-9]{2}:?[0-9]{2}Z?)?$" want:"write a day (2026-03-01) or a time in UTC (20260301T120000Z)" example:"2026-03-01" number:"true"`
+	Seed         string    `json:"seed" doc:"What all identifiers of the disk (partition UUIDs, salts, serial numbers) are derived from. Change it to build the same contents under other identifiers." pattern:"^[!-~]([ -~]{0,254}[!-~])?$" want:"use up to 256 printable ASCII characters, without a space at either end" default:"name and version" number:"true"`
 	Packages     []string  `json:"packages,omitempty" doc:"Packages to install; their dependencies come with them. NAME=VERSION asks for one version, NAME/SUITE for that of a suite or pocket, NAME:ARCH for another architecture, and NAME- leaves a package out." merge:"package" pattern:"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[0-9A-Za-z.+:~-]+|/[0-9A-Za-z][0-9A-Za-z._-]*)?$" want:"write NAME, NAME:ARCH, NAME=VERSION, NAME/SUITE or NAME-" example:"openssh-server"`
 	Recommends   bool      `json:"recommends" doc:"Install recommended packages too, as apt does on a desktop." default:"false"`
 	Kernel       Kernel    `json:"kernel" doc:"The kernel. A name in place of the mapping is the package; none is no kernel." default:"the distribution's kernel for virtual machines; none where boot is none"`
@@ -69,7 +69,7 @@ const (
 type Root struct {
 	Filesystem  string      `json:"filesystem" doc:"Type of the root file system." enum:"squashfs,erofs,ext4" default:"squashfs"`
 	Compression Compression `json:"compression" doc:"How the root file system is compressed. A word in place of the mapping is the algorithm."`
-	Size        Size        `json:"size" doc:"Size of the root partition, such as 2G, to leave room in it for later versions." default:"the size of its contents"`
+	Size        Size        `json:"size" doc:"Size of the root partition, such as 2G, to leave room in it for later versions." pattern:"^[0-9]{1,19}[KMGT]?$" want:"write bytes, or a number with K, M, G or T such as 512M" default:"the size of its contents" example:"2G" number:"true"`
 	Verity      bool        `json:"verity" doc:"Protect the root file system with dm-verity, so that nothing in it can be changed unnoticed." default:"true"`
 	Corruption  string      `json:"corruption" doc:"What the machine does on reading a block that was changed: give the reader an input/output error, restart, or panic." enum:"error,restart,panic" default:"error"`
 }
@@ -77,14 +77,14 @@ type Root struct {
 // Compression of a file system.
 type Compression struct {
 	Algorithm string `json:"algorithm" doc:"The algorithm: zstd, lz4, lz4hc, xz, gzip or none for squashfs; zstd, lz4, lz4hc or none for erofs. ext4 has none." short:"true" enum:"zstd,lz4,lz4hc,xz,gzip,none" default:"zstd for squashfs, lz4hc for erofs, none for ext4"`
-	Level     int    `json:"level" doc:"How hard to try: 1 to 22 for zstd, 1 to 9 for gzip, 1 to 12 for lz4hc in erofs. The others have no levels. 0 is the file system's own default." minimum:"0" maximum:"22" default:"3 for zstd in squashfs, else 0"`
+	Level     int    `json:"level" doc:"How hard to try: 1 to 22 for zstd, 1 to 9 for gzip, 1 to 12 for lz4hc in erofs. The others have no levels. 0 is the default." minimum:"0" maximum:"22" default:"3 for zstd in squashfs, else that of the program that makes the file system"`
 }
 
 // Boot describes the way from firmware to kernel.
 type Boot struct {
 	Loader  string   `json:"loader" doc:"What the firmware starts: the unified kernel image itself (uki), systemd-boot, which offers the images it finds, or none for a disk that does not boot." short:"true" enum:"uki,systemd-boot,none" default:"uki"`
 	Cmdline []string `json:"cmdline,omitempty" doc:"Words of the kernel's command line, as one text or a list. The root hash and what goes with it are added." merge:"append" scalar:"true" pattern:"^[ -~]+$" want:"use printable ASCII characters" example:"console=ttyS0"`
-	ESPSize Size     `json:"esp_size" doc:"Size of the EFI system partition, such as 512M, to leave room in it for later versions." default:"the size of its contents"`
+	ESPSize Size     `json:"esp_size" doc:"Size of the EFI system partition, such as 512M, to leave room in it for later versions." pattern:"^[0-9]{1,19}[KMGT]?$" want:"write bytes, or a number with K, M, G or T such as 512M" default:"the size of its contents" example:"2G" number:"true"`
 }
 
 // Units lists systemd units by what is done with them.

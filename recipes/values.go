@@ -13,10 +13,10 @@ type Size int64
 
 // ParseSize reads a size as it is written in a recipe.
 func ParseSize(text string) (Size, error) {
-	digits := strings.TrimRight(text, "KMGTkmgtBbiPpEeXx")
+	digits := text[:len(text)-len(strings.TrimLeft(text, "0123456789"))]
 	number, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || number < 0 || digits == "" || digits[0] == '+' {
-		return 0, fmt.Errorf("size %q is not a whole number with a unit: write bytes, or a number with K, M, G or T such as 512M", text)
+	if err != nil {
+		return 0, fmt.Errorf("size %q is not a whole number with a unit: write bytes, or a number with K, M, G or T such as 512M", shorten(text))
 	}
 	shift := 0
 	switch unit := text[len(digits):]; unit {
@@ -30,7 +30,7 @@ func ParseSize(text string) (Size, error) {
 	case "T":
 		shift = 40
 	default:
-		return 0, fmt.Errorf("size %s: unknown unit %s: use K, M, G or T", text, unit)
+		return 0, fmt.Errorf("size %q: unknown unit %s: use K, M, G or T", shorten(text), shorten(strings.Trim(strconv.Quote(unit), `"`)))
 	}
 	if number > math.MaxInt64>>shift {
 		return 0, fmt.Errorf("size %s is too large: use at most %dT", text, int64(math.MaxInt64>>40))
@@ -64,7 +64,7 @@ func (t *Timestamp) parse(text string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is not a date: write a day (2026-03-01) or a time in UTC (20260301T120000Z)", text)
+	return fmt.Errorf("%q is not a date: write a day (2026-03-01) or a time in UTC (20260301T120000Z)", shorten(text))
 }
 
 // MarshalJSON writes the time in the form of RFC 3339, or an empty string for none.
@@ -81,7 +81,7 @@ type Mode uint32
 func (m *Mode) parse(text string) error {
 	bits, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
 	if err != nil || bits > 0o7777 {
-		return fmt.Errorf("mode %q is not a file's permissions: write octal digits such as 0644, at most 7777", text)
+		return fmt.Errorf("mode %q is not a file's permissions: write octal digits such as 0644, at most 7777", shorten(text))
 	}
 	*m = Mode(bits)
 	return nil
@@ -95,7 +95,7 @@ func (o *Owner) parse(text string) error {
 	for _, id := range []string{o.User, o.Group} {
 		if id != "" && id[0] >= '0' && id[0] <= '9' {
 			if n, err := strconv.ParseUint(id, 10, 32); err != nil || n == math.MaxUint32 {
-				return fmt.Errorf("owner %q: %s is too large: use a number below 4294967295", text, id)
+				return fmt.Errorf("owner %q: %s is too large: use a number below 4294967295", shorten(text), shorten(id))
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func (s *Sudo) parse(text string) error {
 	case "nopasswd":
 		*s = SudoNoPassword
 	default:
-		return fmt.Errorf("%q is not known: use true, false or nopasswd", text)
+		return fmt.Errorf("%q is not known: use true, false or nopasswd", shorten(text))
 	}
 	return nil
 }
