@@ -1,0 +1,98 @@
+package vm
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Marks on the console that say where the guest is.
+const (
+	panicMark  = "Kernel panic - not syncing"
+	kernelMark = "Linux version "
+)
+
+// A console passes on what the guest writes and looks at its lines: a kernel
+// that panics before it has a driver for the panic device says so only there.
+type console struct {
+	to     io.Writer // may be nil
+	since  func() time.Duration
+	panics chan string // takes the first panic's line; holds one
+
+	mu            sync.Mutex
+	line          []byte
+	first, kernel time.Duration
+}
+
+func newConsole(to io.Writer, since func() time.Duration) *console {
+	return &console{to: to, since: since, panics: make(chan string, 1)}
+}
+
+// Write implements io.Writer.
+func (c *console) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.first == 0 && len(b) > 0 {
+		c.first = c.since()
+	}
+	for rest := b; len(rest) > 0; {
+		text, after, whole := bytes.Cut(rest, []byte{'\n'})
+		c.line = append(c.line, text[:min(len(text), maxLine-len(c.line))]...)
+		if whole {
+			c.look(string(c.line))
+			c.line = c.line[:0]
+		}
+		rest = after
+	}
+	if c.to == nil {
+		return len(b), nil
+	}
+	return c.to.Write(b)
+}
+
+func (c *console) look(line string) {
+	if c.kernel == 0 && strings.Contains(line, kernelMark) {
+		c.kernel = c.since()
+	}
+	if i := strings.Index(line, panicMark); i >= 0 {
+		select {
+		case c.panics <- strings.TrimSpace(line[i:]):
+		default:
+		}
+	}
+}
+
+// times returns when the first byte and the kernel's first line came.
+func (c *console) times() (first, kernel time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.first, c.kernel
+}
+
+// A tail keeps the last bytes written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+const maxTail = 4 << 10
+
+// Write implements io.Writer.
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if over := len(t.b) - maxTail; over > 0 {
+		t.b = append(t.b[:0], t.b[over:]...)
+	}
+	return len(b), nil
+}
+
+// String returns what was kept on one line.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(strings.FieldsFunc(string(t.b), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
