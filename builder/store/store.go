@@ -335,6 +335,12 @@ func (d *Draft) commit(ctx context.Context) error {
 
 func (d *Draft) abort() { d.scratch.Remove(context.Background()) }
 
+// Scratch makes a folder for the stage's work that goes with the draft.
+func (d *Draft) Scratch(name string) (string, error) {
+	dir := filepath.Join(d.scratch.Dir, name)
+	return dir, os.Mkdir(dir, 0o755)
+}
+
 // Scratch is a folder for a stage's work. It goes when Remove is called, or at
 // the next Open after the process that made it died.
 type Scratch struct {
@@ -444,6 +450,20 @@ func writeSynced(path string, data []byte) error {
 		err = closeErr
 	}
 	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
+// syncAll syncs the file system that a folder lies on: quicker than its
+// thousands of files one by one.
+func syncAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil

@@ -173,3 +173,31 @@ func TestWaitingForAnotherBuildEndsWithTheContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestFolderIsMadeOnceOrNotAtAll(t *testing.T) {
+	s, err := Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	_, _, err = s.Folder(t.Context(), "k", func(_ context.Context, dir string) error {
+		os.WriteFile(filepath.Join(dir, "half"), nil, 0o644)
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Fatalf("got %v", err)
+	}
+	build := func(_ context.Context, dir string) error {
+		return os.WriteFile(filepath.Join(dir, "tool"), []byte("x"), 0o755)
+	}
+	dir, cached, err := s.Folder(t.Context(), "k", build)
+	if err != nil || cached {
+		t.Fatalf("cached %v, %v", cached, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != "tool" {
+		t.Errorf("the folder has %v", left)
+	}
+	if again, cached, err := s.Folder(t.Context(), "k", build); err != nil || !cached || again != dir {
+		t.Errorf("again: %s, cached %v, %v", again, cached, err)
+	}
+}
