@@ -164,7 +164,13 @@ func (c *Client) Path(sha256 string) string {
 
 // Open returns the index's text. It is verified before Open returns; the caller
 // closes it. A damaged file is ErrDigest.
-func (x Index) Open() (io.ReadCloser, error) { return openVerified(x.path, x.SHA256, x.Size) }
+func (x Index) Open() (io.ReadCloser, error) {
+	f, err := openVerified(x.path, x.SHA256, x.Size)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
 
 // shard is the folder of a digest: its first two digits.
 func shard(digest string) string {

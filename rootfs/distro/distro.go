@@ -5,8 +5,6 @@ import (
 	"io/fs"
 	"strings"
 	"time"
-
-	"github.com/applbuild/applbuild/rootfs/archive"
 )
 
 // UsrMerge is how a release comes to have /bin, /lib and /sbin in /usr.
@@ -75,6 +73,3 @@ func known() []string {
 	}
 	return names
 }
-
-// Sources returns the archives of the release, one for each pocket.
-func (r *Release) Sources(o SourceOptions) ([]archive.Source, error) { return nil, nil }
