@@ -21,7 +21,9 @@ func (r *Root) RemoveAll(name string) error {
 	err = unix.Unlinkat(dir, base, 0)
 	if err == unix.EISDIR {
 		err = r.removeDir(dir, base)
-		r.Forget()
+	}
+	if err != unix.ENOENT {
+		r.forget(name)
 	}
 	if err == unix.ENOENT {
 		return nil

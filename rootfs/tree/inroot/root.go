@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,6 +68,17 @@ func (r *Root) Forget() {
 	for name, fd := range r.dirs {
 		unix.Close(fd)
 		delete(r.dirs, name)
+	}
+}
+
+// forget closes what was opened through name, which is no more or another
+// link now.
+func (r *Root) forget(name string) {
+	for dir, fd := range r.dirs {
+		if dir == name || strings.HasPrefix(dir, name+"/") {
+			unix.Close(fd)
+			delete(r.dirs, dir)
+		}
 	}
 }
 
@@ -257,7 +269,10 @@ func (r *Root) Rename(old, name string) error {
 	if err != nil {
 		return err
 	}
-	return r.fail("rename", name, unix.Renameat(oldDir, oldBase, newDir, newBase))
+	err = unix.Renameat(oldDir, oldBase, newDir, newBase)
+	r.forget(old)
+	r.forget(name)
+	return r.fail("rename", name, err)
 }
 
 // Remove removes a file that is no directory.
@@ -266,17 +281,9 @@ func (r *Root) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	return r.fail("remove", name, unix.Unlinkat(dir, base, 0))
-}
-
-// Rmdir removes an empty directory.
-func (r *Root) Rmdir(name string) error {
-	r.Forget()
-	dir, base, err := r.parent(name)
-	if err != nil {
-		return err
-	}
-	return r.fail("remove", name, unix.Unlinkat(dir, base, unix.AT_REMOVEDIR))
+	err = unix.Unlinkat(dir, base, 0)
+	r.forget(name)
+	return r.fail("remove", name, err)
 }
 
 // SetModTime sets the time of modification of name, not following it.
