@@ -56,8 +56,10 @@ func (s *Squashfs) Write(ctx context.Context, tree Tree, path string) error {
 	err = create(path, func(dir, name string) error {
 		return feed(ctx, s.tool, tree, Command{
 			Argv: append([]string{"mksquashfs", "-", name}, flags...),
-			Env:  environment(),
-			Dir:  dir,
+			// Versions differ in what -root-time does with archives. This sets it
+			// and the creation time, and holds back files that are newer.
+			Env: environment("SOURCE_DATE_EPOCH=" + strconv.FormatInt(s.clock.Unix(), 10)),
+			Dir: dir,
 		})
 	})
 	if err != nil {
@@ -81,13 +83,12 @@ func (s *Squashfs) flags(ctx context.Context) ([]string, error) {
 	if !strings.Contains(options, "-tar") {
 		return nil, fmt.Errorf("mksquashfs cannot read tar archives; version 4.5 or later is needed")
 	}
-	epoch := strconv.FormatInt(s.clock.Unix(), 10)
 	// Errors that mksquashfs would pass over, such as an extended attribute it
 	// does not know, are errors here.
 	flags := []string{"-tar", "-noappend", "-no-progress", "-quiet", "-no-recovery", "-exit-on-error",
-		"-no-exports", "-mkfs-time", epoch, "-root-mode", "0755", "-b", strconv.Itoa(s.blockSize)}
+		"-no-exports", "-root-mode", "0755", "-b", strconv.Itoa(s.blockSize)}
 	if strings.Contains(options, "-root-uid") {
-		flags = append(flags, "-root-uid", "0", "-root-gid", "0", "-root-time", epoch)
+		flags = append(flags, "-root-uid", "0", "-root-gid", "0")
 	}
 	if s.processors > 0 {
 		flags = append(flags, "-processors", strconv.Itoa(s.processors))
