@@ -59,12 +59,11 @@ func (e *Erofs) Write(ctx context.Context, tree Tree, path string) error {
 	if err != nil {
 		return fmt.Errorf("erofs: %w", err)
 	}
-	if strings.Contains(options, "--mkfs-time") {
-		flags = append(flags, "--mkfs-time")
-	}
 	rooted := rootedTree{tree, e.clock}
 	err = create(path, func(dir, name string) error {
-		cmd := Command{Env: environment(), Dir: dir}
+		// -T sets the times of all files too in early versions. This sets the
+		// creation time, and holds back files that are newer.
+		cmd := Command{Env: environment("SOURCE_DATE_EPOCH=" + strconv.FormatInt(e.clock.Unix(), 10)), Dir: dir}
 		if strings.Contains(options, "--tar=") {
 			cmd.Argv = append(append([]string{"mkfs.erofs"}, flags...), "--tar=f", name)
 			return feed(ctx, e.tool, rooted, cmd)
@@ -86,7 +85,7 @@ func (e *Erofs) flags() ([]string, error) {
 	if e.cluster < 4096 || e.cluster > 1<<20 || e.cluster%4096 != 0 {
 		return nil, fmt.Errorf("cluster size %d is not a multiple of 4096 up to 1048576", e.cluster)
 	}
-	flags := []string{"--quiet", "-T" + strconv.FormatInt(e.clock.Unix(), 10), "--preserve-mtime", "-U" + e.uuid.String()}
+	flags := []string{"--quiet", "--preserve-mtime", "-U" + e.uuid.String()}
 	most := map[string]int{"none": 0, "lz4": 0, "lz4hc": 12, "zstd": 22}
 	top, ok := most[e.compression]
 	if !ok {

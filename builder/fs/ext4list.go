@@ -46,30 +46,15 @@ type listing struct {
 
 // unpack reads a tree and spools its contents into a folder.
 func unpack(ctx context.Context, tree Tree, spool string) (*listing, error) {
-	pr, pw, err := os.Pipe()
-	if err != nil {
+	l := &listing{byPath: map[string]*entry{}, spool: spool}
+	if err := readTree(ctx, tree, func(r io.Reader) error { return l.read(ctx, r) }); err != nil {
 		return nil, err
 	}
-	unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, pipeSize)
-	wrote := make(chan error, 1)
-	go func() {
-		err := tree.WriteTar(ctx, pw)
-		wrote <- errors.Join(err, pw.Close())
-	}()
-	l := &listing{byPath: map[string]*entry{}, spool: spool}
-	err = l.read(ctx, pr)
-	if err == nil {
-		_, err = io.Copy(io.Discard, pr)
-	}
-	pr.Close()
-	if treeErr := <-wrote; treeErr != nil && !errors.Is(treeErr, unix.EPIPE) {
-		return nil, fmt.Errorf("read tree: %w", treeErr)
-	}
-	return l, err
+	return l, nil
 }
 
 func (l *listing) read(ctx context.Context, r io.Reader) error {
-	tr := tar.NewReader(bufio.NewReaderSize(r, 256<<10))
+	tr := tar.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

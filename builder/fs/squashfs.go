@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -47,11 +48,26 @@ func NewSquashfs(tool Tool, clock time.Time, opts ...SquashfsOption) *Squashfs {
 }
 
 // Write makes an image of the tree at path. The root directory belongs to 0:0
-// and has mode 0755, whatever the tree says. The size is a multiple of 4096 bytes.
+// and has mode 0755, whatever the tree says. POSIX ACLs are left out, as squashfs has none. The size is a multiple of 4096 bytes.
 func (s *Squashfs) Write(ctx context.Context, tree Tree, path string) error {
-	flags, err := s.flags(ctx)
+	flags, err := s.flags()
 	if err != nil {
 		return fmt.Errorf("squashfs: %w", err)
+	}
+	options, err := help(ctx, s.tool, "mksquashfs", "-help")
+	if err != nil {
+		return fmt.Errorf("squashfs: %w", err)
+	}
+	if !strings.Contains(options, "-tar") {
+		return errors.New("squashfs: this mksquashfs cannot read tar archives; use version 4.5 or later")
+	}
+	if strings.Contains(options, "-root-uid") {
+		flags = append(flags, "-root-uid", "0", "-root-gid", "0")
+	}
+	if !strings.Contains(options, "-xattrs-include") {
+		// Versions before 4.6 take "/", "./" and "../" off the beginning of a
+		// symbolic link's target that stands in a PAX header.
+		tree = gnuLinks{tree}
 	}
 	err = create(path, func(dir, name string) error {
 		return feed(ctx, s.tool, tree, Command{
@@ -68,7 +84,8 @@ func (s *Squashfs) Write(ctx context.Context, tree Tree, path string) error {
 	return nil
 }
 
-func (s *Squashfs) flags(ctx context.Context) ([]string, error) {
+// flags returns the arguments that every version takes.
+func (s *Squashfs) flags() ([]string, error) {
 	if s.blockSize < 4096 || s.blockSize > 1<<20 || s.blockSize&(s.blockSize-1) != 0 {
 		return nil, fmt.Errorf("block size %d is not a power of two from 4096 to 1048576", s.blockSize)
 	}
@@ -76,20 +93,9 @@ func (s *Squashfs) flags(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	options, err := help(ctx, s.tool, "mksquashfs", "-help")
-	if err != nil {
-		return nil, err
-	}
-	if !strings.Contains(options, "-tar") {
-		return nil, fmt.Errorf("mksquashfs cannot read tar archives; version 4.5 or later is needed")
-	}
-	// Errors that mksquashfs would pass over, such as an extended attribute it
-	// does not know, are errors here.
+	// Errors that mksquashfs would pass over are errors here.
 	flags := []string{"-tar", "-noappend", "-no-progress", "-quiet", "-no-recovery", "-exit-on-error",
 		"-no-exports", "-root-mode", "0755", "-b", strconv.Itoa(s.blockSize)}
-	if strings.Contains(options, "-root-uid") {
-		flags = append(flags, "-root-uid", "0", "-root-gid", "0")
-	}
 	if s.processors > 0 {
 		flags = append(flags, "-processors", strconv.Itoa(s.processors))
 	}

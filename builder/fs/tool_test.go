@@ -67,7 +67,7 @@ func (h rooted) RunOnTree(ctx context.Context, tree Tree, cmd Command) error {
 	if err := tree.WriteTar(ctx, &b); err != nil {
 		return err
 	}
-	untar := exec.CommandContext(ctx, "tar", "-C", dir, "-xp", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-f", "-")
+	untar := exec.CommandContext(ctx, "tar", "-C", dir, "--delay-directory-restore", "-xp", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-f", "-")
 	untar.Stdin = &b
 	if out, err := untar.CombinedOutput(); err != nil {
 		return fmt.Errorf("tar: %w: %s", err, out)
