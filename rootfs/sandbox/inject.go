@@ -128,8 +128,7 @@ func (a *assembly) attachInjected() error {
 	return nil
 }
 
-// uncover takes the injected files away here, but not in the inner child's namespace,
-// which has copies: a file that is mounted upon cannot be removed.
+// uncover unmounts the injected files: a file that is mounted upon cannot be removed.
 func (a *assembly) uncover() error {
 	for i := range a.inject {
 		in := &a.inject[i]

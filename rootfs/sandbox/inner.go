@@ -28,6 +28,10 @@ func innerMain(arg string, funcs map[string]Func) int {
 	}
 	unix.CloseOnExec(fd)
 	conn := os.NewFile(uintptr(fd), "control")
+	// With this the program's own libraries are loaded, and the host's files can go.
+	if err := json.NewEncoder(conn).Encode(innerReport{}); err != nil {
+		return 1
+	}
 	var order innerOrder
 	if err := json.NewDecoder(conn).Decode(&order); err != nil {
 		return 1
@@ -137,6 +141,12 @@ func execute(order *innerOrder) error {
 		return err
 	}
 	runtime.LockOSThread()
+	// Until now the mounts were the outer child's, which nobody in here can change. The
+	// program gets copies, so that it can mount, but undo none of them. (A thread can
+	// do this for itself only, so a function that is called has to do without.)
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("new mount namespace: %w", err)
+	}
 	if err := clearThread(); err != nil {
 		return err
 	}

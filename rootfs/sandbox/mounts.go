@@ -96,7 +96,7 @@ type assembly struct {
 	root     mount
 	made     bool // the root is a tmpfs of ours: places may be made in it
 	places   []place
-	null     mount
+	devices  []place // for /dev
 	inject   []injected
 }
 
@@ -122,20 +122,34 @@ const (
 	attrRO   = unix.MOUNT_ATTR_RDONLY
 )
 
-// assemble makes the sandbox's tree the root of this process, and the host's unreachable.
-func (a *assembly) assemble() error {
+// prepare cuts this process's mounts off from the host's, finds all that will be
+// mounted, and shows the new pid namespace in /proc, where its children look for
+// themselves.
+func (a *assembly) prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
 	if err := a.gather(); err != nil {
 		return err
 	}
+	proc, err := newProc()
+	if err != nil {
+		return err
+	}
+	defer proc.close()
+	return proc.attach(unix.AT_FDCWD, "/proc")
+}
+
+// assemble makes the sandbox's tree the root of this process and its children, and the
+// host's unreachable; before that it waits for ready.
+func (a *assembly) assemble(ready func() error) error {
 	entries, err := a.openRoot()
 	if err != nil {
 		return err
 	}
-	// Any directory does to hold the root until it is the root; this one is on every host.
-	if err := a.root.attach(unix.AT_FDCWD, "/proc"); err != nil {
+	// Any directory does to hold the root until it is the root; this one is on every
+	// host, and has nothing that the inner child's start needs.
+	if err := a.root.attach(unix.AT_FDCWD, "/dev"); err != nil {
 		return err
 	}
 	if err := a.fillSkeleton(entries); err != nil {
@@ -157,23 +171,31 @@ func (a *assembly) assemble() error {
 			return err
 		}
 	}
+	if err := ready(); err != nil {
+		return err
+	}
 	if err := a.pivot(); err != nil {
 		return err
 	}
 	return a.attachInjected()
 }
 
+// newProc makes a /proc of this process's pid namespace.
+func newProc() (mount, error) {
+	m, err := newMount("proc", attrData|unix.MOUNT_ATTR_NOEXEC)
+	if errors.Is(err, unix.EPERM) {
+		return m, fmt.Errorf("%w: a new /proc is refused because the one here is partly covered, as in a container; start the container with --security-opt systempaths=unconfined (docker) or unmask=ALL (podman)", err)
+	}
+	return m, err
+}
+
 // gather finds or makes everything that will be mounted below the root.
 func (a *assembly) gather() error {
 	o := a.order
-	var err error
-	if a.null, err = treeMount("/dev/null"); err != nil {
+	if err := a.gatherDevices(); err != nil {
 		return err
 	}
-	proc, err := newMount("proc", attrData|unix.MOUNT_ATTR_NOEXEC)
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%w: a new /proc is refused because the one here is partly covered, as in a container; start the container with --security-opt systempaths=unconfined (docker) or unmask=ALL (podman)", err)
-	}
+	proc, err := newProc()
 	if err != nil {
 		return err
 	}
@@ -456,10 +478,9 @@ func (a *assembly) pivot() error {
 	if err := unix.Chdir("/"); err != nil {
 		return fmt.Errorf("enter the new root: %w", err)
 	}
-	for _, p := range a.places {
+	for _, p := range append(a.places, a.devices...) {
 		p.close()
 	}
-	a.null.close()
 	a.root.close()
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -39,11 +41,12 @@ func outerMain() int {
 	return 0
 }
 
+// maxReport is how much of an inner child's report is read, in bytes.
+const maxReport = 1 << 20
+
 type outer struct {
-	order *outerOrder
-	// started is set before the inner child is started; from then on the end of the
-	// caller has to go the way of the inner child's end, so that the tree is cleaned.
-	started atomic.Bool
+	order   *outerOrder
+	started atomic.Bool // there is, or will at once be, an inner child
 }
 
 // watch waits for the caller's end and then kills all but this process, which
@@ -52,12 +55,10 @@ func (o *outer) watch(in *json.Decoder) {
 	var nothing json.RawMessage
 	in.Decode(&nothing) // returns when the other end is closed: nothing more is ever sent
 	for {
-		if o.order.Op != opRun {
+		if !o.started.Load() {
 			os.Exit(1)
 		}
-		if o.started.Load() {
-			unix.Kill(-1, unix.SIGKILL)
-		}
+		unix.Kill(-1, unix.SIGKILL)
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -76,37 +77,51 @@ func (o *outer) do(report *outerReport) error {
 
 func (o *outer) run(report *outerReport) (err error) {
 	run := o.order.Run
-	if err := o.takePipes(); err != nil {
-		return err
+	// What the caller has open from its own parent without wanting it stays behind.
+	if err := unix.CloseRange(uint(controlFD+1+run.Files), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close_range: %w", err)
 	}
-	unix.Umask(0)
-	a := &assembly{order: run, uid: int(o.order.RootUID), gid: int(o.order.RootGID)}
-	defer func() {
-		if cleanErr := a.removePlaceholders(); err == nil {
-			err = cleanErr
-		}
-	}()
-	if err := a.assemble(); err != nil {
+	if err := o.takePipes(); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
 	if err := setLimits(); err != nil {
 		return err
 	}
+	a := &assembly{order: run, uid: int(o.order.RootUID), gid: int(o.order.RootGID)}
+	if err := a.prepare(); err != nil {
+		return err
+	}
+	// From here on the end of the caller has to go the way of the inner child's end, so that
+	// the tree is cleaned.
 	o.started.Store(true)
+	// The inner child is executed while the host's files are here: this program may
+	// need an interpreter and libraries. It waits for its order, and the change of
+	// root takes it along.
 	pid, conn, err := o.startInner()
 	if err != nil {
 		return err
 	}
-	// The inner child has its own copies of the mounts, and waits for its order.
-	if err := a.uncover(); err != nil {
+	unix.Umask(0)
+	defer func() {
+		if cleanErr := a.removePlaceholders(); err == nil {
+			err = cleanErr
+		}
+	}()
+	answers := json.NewDecoder(io.LimitReader(conn, maxReport))
+	if err := a.assemble(func() error {
+		if err := answers.Decode(new(innerReport)); err != nil {
+			return fmt.Errorf("start of the inner child: %w", err)
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	told := make(chan innerReport, 1)
 	go func() {
 		var r innerReport
 		if json.NewEncoder(conn).Encode(run.Inner) == nil {
-			json.NewDecoder(conn).Decode(&r) // nothing when the program was started
+			answers.Decode(&r) // nothing when the program was started
 		}
 		told <- r
 	}()
@@ -166,7 +181,8 @@ func (o *outer) startInner() (int, *os.File, error) {
 		files = append(files, uintptr(controlFD+1+i))
 	}
 	files = append(files, theirs.Fd())
-	flags := unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+	// Its mount namespace it makes itself, when this one is complete.
+	flags := unix.CLONE_NEWUSER | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 	if !run.Network {
 		flags |= unix.CLONE_NEWNET
 	}

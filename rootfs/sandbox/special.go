@@ -16,13 +16,8 @@ const ttyGroup = 5
 
 // fillDev makes what is in /dev. Nodes are the host's: user namespaces make none.
 func (a *assembly) fillDev(dev mount) error {
-	for _, name := range usualDevices {
-		if err := a.device("/dev/" + name); err != nil {
-			return err
-		}
-	}
-	for _, d := range a.order.Devices {
-		if err := a.device(d); err != nil {
+	for _, d := range a.devices {
+		if err := a.put(d); err != nil {
 			return err
 		}
 	}
@@ -59,32 +54,30 @@ func (a *assembly) fillDev(dev mount) error {
 	return nil
 }
 
-func (a *assembly) device(d string) error {
-	var st unix.Stat_t
-	host, err := a.hostDevice(d, &st)
-	if err != nil {
-		return fmt.Errorf("device %s: %w", d, err)
+// gatherDevices finds the nodes for /dev.
+func (a *assembly) gatherDevices() error {
+	names := append([]string(nil), a.order.Devices...)
+	for _, name := range usualDevices {
+		names = append(names, "/dev/"+name)
 	}
-	defer host.close()
-	if t := st.Mode & unix.S_IFMT; t != unix.S_IFCHR && t != unix.S_IFBLK {
-		return fmt.Errorf("device %s: not a device node", d)
+	for _, d := range names {
+		node, err := treeMount(d)
+		if err != nil {
+			return fmt.Errorf("device %w", err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(node.fd, &st); err != nil {
+			return fmt.Errorf("device %s: %w", d, err)
+		}
+		if t := st.Mode & unix.S_IFMT; t != unix.S_IFCHR && t != unix.S_IFBLK {
+			return fmt.Errorf("device %s: not a device node", d)
+		}
+		if err := node.set(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, 0); err != nil {
+			return err
+		}
+		a.devices = append(a.devices, place{node, d, false})
 	}
-	if err := host.set(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, 0); err != nil {
-		return err
-	}
-	return a.put(place{host, d, false})
-}
-
-func (a *assembly) hostDevice(d string, st *unix.Stat_t) (mount, error) {
-	m, err := treeMount(d)
-	if err != nil {
-		return m, err
-	}
-	if err := unix.Fstat(m.fd, st); err != nil {
-		m.close()
-		return m, err
-	}
-	return m, nil
+	return nil
 }
 
 // What of /proc speaks of or to the whole machine. User ids alone guard it, and a
