@@ -61,7 +61,9 @@ type UnsatisfiableError struct {
 }
 
 // Error is one line; Chain says how it comes to that.
-func (e *UnsatisfiableError) Error() string { return "packages cannot be installed together: " + e.Reason }
+func (e *UnsatisfiableError) Error() string {
+	return "packages cannot be installed together: " + e.Reason
+}
 
 // Explain is the chain as text, one step a line.
 func (e *UnsatisfiableError) Explain() string { return strings.Join(e.Chain, "\n") }

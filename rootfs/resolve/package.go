@@ -24,6 +24,7 @@ type Package struct {
 	Origin *Origin // where the index came from
 
 	mentions []mention
+	numbered bool // mentions are known
 }
 
 // An Origin is the index a package was read from.

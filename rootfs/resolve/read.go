@@ -229,22 +229,45 @@ func made(s, others string) bool {
 // number records which names the stanza is the first to mention, and checks the
 // syntax of its relations on the way.
 func (rd *reader) number(p *Package, enhances Relations) error {
-	plain, opposed := namedByArch, opposedByArch
-	if p.Arch == "all" {
-		plain, opposed = namedByAll, opposedByAll
-	}
+	plain, _ := p.mentionKinds()
 	own, ok := rd.index[p.Name]
 	if !ok {
 		own = rd.enter(p.Name)
 	}
 	rd.named[own].kinds |= 1 << plain
 	start := len(rd.mentions)
-	for _, f := range [...]struct {
+	if err := p.eachMention(enhances, rd.mention); err != nil {
+		return fmt.Errorf("package %s %s: %w", p.Name, p.Version, err)
+	}
+	if err := scan("Provides", p.Provides, plain, func(string, mentionKind) {}); err != nil {
+		return fmt.Errorf("package %s %s: %w", p.Name, p.Version, err)
+	}
+	p.mentions = rd.mentions[start:len(rd.mentions):len(rd.mentions)]
+	p.numbered = true
+	if cap(rd.mentions)-len(rd.mentions) < mentionBlock/8 {
+		rd.mentions = make([]mention, 0, mentionBlock)
+	}
+	return nil
+}
+
+// mentionKinds are the kinds that p's relations have.
+func (p *Package) mentionKinds() (plain, opposed mentionKind) {
+	if p.Arch == "all" {
+		return namedByAll, opposedByAll
+	}
+	return namedByArch, opposedByArch
+}
+
+// eachMention calls f with every name that p's relations mention, in the order
+// in which apt reads the fields. Provides, which apt reads last, are not among
+// them: a Universe reads them itself.
+func (p *Package) eachMention(enhances Relations, f func(string, mentionKind)) error {
+	plain, opposed := p.mentionKinds()
+	for _, field := range [...]struct {
 		name      string
 		relations Relations
 		kind      mentionKind
 	}{
-		// the order in which apt reads the fields
 		{"Pre-Depends", p.PreDepends, plain},
 		{"Depends", p.Depends, plain},
 		{"Conflicts", p.Conflicts, opposed},
@@ -253,19 +276,22 @@ func (rd *reader) number(p *Package, enhances Relations) error {
 		{"Suggests", p.Suggests, plain},
 		{"Replaces", p.Replaces, opposed},
 		{"Enhances", enhances, plain},
-		{"Provides", p.Provides, plain},
 	} {
-		sc := scanner{text: string(f.relations)}
-		for sc.next() {
-			rd.mention(sc.name, f.kind)
-		}
-		if sc.err != nil {
-			return fmt.Errorf("package %s %s: field %s is malformed %w", p.Name, p.Version, f.name, sc.err)
+		if err := scan(field.name, field.relations, field.kind, f); err != nil {
+			return err
 		}
 	}
-	p.mentions = rd.mentions[start:len(rd.mentions):len(rd.mentions)]
-	if cap(rd.mentions)-len(rd.mentions) < mentionBlock/8 {
-		rd.mentions = make([]mention, 0, mentionBlock)
+	return nil
+}
+
+// scan calls f with every name of a field, which may carry an architecture.
+func scan(field string, relations Relations, kind mentionKind, f func(string, mentionKind)) error {
+	sc := scanner{text: string(relations)}
+	for sc.next() {
+		f(sc.name, kind)
+	}
+	if sc.err != nil {
+		return fmt.Errorf("field %s is malformed %w", field, sc.err)
 	}
 	return nil
 }
