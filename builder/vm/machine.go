@@ -24,7 +24,7 @@ const (
 type Accel int
 
 const (
-	AccelAuto Accel = iota // KVM where it works
+	AccelAuto Accel = iota // KVM where it works; the result says which it was
 	AccelKVM               // KVM, or an error that says why not
 	AccelTCG
 )

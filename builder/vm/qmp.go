@@ -28,6 +28,16 @@ type message struct {
 	}
 }
 
+// status returns the machine's state where the message is the answer to
+// query-status.
+func (m *message) status() string {
+	var s struct{ Status string }
+	if len(m.Return) == 0 || json.Unmarshal(m.Return, &s) != nil {
+		return ""
+	}
+	return s.Status
+}
+
 // readMessages sends each message to a channel until the connection ends.
 func readMessages(r io.Reader, to chan<- message) {
 	defer close(to)

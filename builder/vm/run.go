@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,7 @@ type run struct {
 	kill     context.CancelFunc
 
 	shutdown string // the reason QEMU gave
+	broken   bool   // the CPU could not go on, for a reason outside of the guest
 	quitting bool
 	quit     <-chan time.Time // when QEMU must have quit
 }
@@ -50,11 +52,28 @@ func (m *Machine) Run(ctx context.Context) (*Result, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	p, err := lookupPlatform(m.Arch)
+	kvm, err := m.useKVM()
 	if err != nil {
 		return nil, err
 	}
-	kvm, err := m.useKVM()
+	if !kvm {
+		return m.boot(ctx, false, nil)
+	}
+	res, err := m.boot(ctx, true, nil)
+	if m.Accel == AccelAuto && errors.Is(err, errKVM) {
+		return m.boot(ctx, false, []string{err.Error() + ": the guest is emulated instead"})
+	}
+	return res, err
+}
+
+// errKVM is wrapped by the error for a KVM that gives up before the guest's
+// kernel has started. It happens inside of virtual machines whose KVM emulates a
+// part of the instructions only, and which an empty machine doesn't show.
+var errKVM = errors.New("KVM failed on an instruction of the firmware")
+
+// boot runs the machine once, after warnings of an earlier attempt.
+func (m *Machine) boot(ctx context.Context, kvm bool, warnings []string) (*Result, error) {
+	p, err := lookupPlatform(m.Arch)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +104,9 @@ func (m *Machine) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer r.close()
+	for _, w := range warnings {
+		r.warn(w)
+	}
 	r.launch(ctx, command)
 	if err := r.handshake(); err != nil {
 		return nil, errors.Join(err, r.abort())
@@ -170,12 +192,14 @@ func (r *run) handshake() error {
 
 // answer waits for the answer to a command, or for the greeting.
 func (r *run) answer(command string, limit <-chan time.Time) error {
+	ended := r.ended
 	for {
 		select {
 		case m, ok := <-r.messages:
 			switch {
 			case !ok:
-				return errors.New("vm: QEMU closed the connection")
+				r.messages = nil
+				return errors.New("vm: QEMU did not start")
 			case m.Error != nil:
 				return fmt.Errorf("vm: QEMU refuses to %s: %s", command, m.Error.Desc)
 			case m.Greeting != nil:
@@ -188,10 +212,14 @@ func (r *run) answer(command string, limit <-chan time.Time) error {
 				return nil
 			case m.Return != nil:
 				return nil
+			default:
+				r.message(m)
 			}
-		case err := <-r.ended:
+		case err := <-ended:
+			// What it said before is still to be read.
 			r.ended <- err
-			return errors.New("vm: QEMU did not start")
+			ended = nil
+			r.closeTheirs()
 		case <-limit:
 			return fmt.Errorf("vm: QEMU did not answer in %v", answerTime)
 		}
@@ -273,6 +301,15 @@ func (r *run) message(m message) {
 		r.shutdown = m.Data.Reason
 	case "GUEST_PANICKED":
 		r.stop(Panic)
+	case "STOP":
+		// QEMU says why in the answer only.
+		if execute(r.qmp, "query-status") != nil {
+			r.kill()
+		}
+	}
+	if m.status() == "internal-error" {
+		r.broken = true
+		r.stop(Killed)
 	}
 }
 
@@ -327,6 +364,14 @@ func (r *run) finish(ctx context.Context, ended error) (*Result, error) {
 	select {
 	case res.Panic = <-r.console.panics:
 	default:
+	}
+	if r.broken {
+		err := errors.New("QEMU failed")
+		if res.Accel == "kvm" && res.KernelAfter == 0 && len(res.Report) == 0 {
+			err = errKVM
+		}
+		said, _, _ := strings.Cut(r.stderr.String(), ";")
+		return nil, fmt.Errorf("vm: %w (%s)", err, orDefault(said, "it said nothing"))
 	}
 	if res.Exit == "" {
 		switch {

@@ -9,6 +9,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
+)
+
+const (
+	sysFinitModule = 313 // on x86-64
+
+	// unused is a place on the disk behind its only partition, in bytes.
+	unused = 65<<20 + 8192
 )
 
 func main() {
@@ -26,13 +34,26 @@ func main() {
 		}
 	}
 	fmt.Println("guest: mode", mode)
+	for _, m := range []string{"/pvpanic.ko.xz", "/pvpanic-mmio.ko.xz"} {
+		if f, err := os.Open(m); err == nil && mode == "pvpanic" {
+			empty := []byte{0}
+			const compressed = 4 // MODULE_INIT_COMPRESSED_FILE
+			_, _, e := syscall.Syscall(sysFinitModule, f.Fd(), uintptr(unsafe.Pointer(&empty[0])), compressed)
+			fmt.Println("guest: module", m, e)
+		}
+	}
+	if disk, err := os.OpenFile("/dev/nvme0n1", os.O_WRONLY|syscall.O_SYNC, 0); err == nil {
+		_, err = disk.WriteAt(make([]byte, 4096), unused)
+		fmt.Println("guest: wrote", err)
+		disk.Close()
+	}
 	report(mode, string(cmdline))
 	switch mode {
 	case "poweroff":
 		syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
 	case "reset":
 		syscall.Reboot(syscall.LINUX_REBOOT_CMD_RESTART)
-	case "panic":
+	case "panic", "pvpanic":
 		os.Exit(3)
 	}
 	for {
