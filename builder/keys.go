@@ -1,0 +1,92 @@
+package builder
+
+import (
+	"sort"
+
+	"github.com/applbuild/applbuild/builder/lock"
+	"github.com/applbuild/applbuild/builder/plan"
+	"github.com/applbuild/applbuild/recipes"
+	"github.com/applbuild/applbuild/rootfs/overlay"
+)
+
+// Versions of the stages: raised when a stage makes something else of the same
+// parameters.
+const (
+	toolsVersion = 1
+	baseVersion  = 1
+	bootVersion  = 1
+	rootVersion  = 1
+	ukiVersion   = 1
+	diskVersion  = 1
+)
+
+// keys are the content keys of an image's stages.
+type keys struct {
+	tools, base, boot, root, uki, disk plan.Key
+}
+
+// digests are those of packages, sorted: a set's order in the lock says nothing.
+func digests(packages []lock.Package) []string {
+	var list []string
+	for _, p := range packages {
+		list = append(list, p.SHA256)
+	}
+	sort.Strings(list)
+	return list
+}
+
+// plan computes all keys. It reads no package and runs nothing.
+func (img *build) plan() (keys, error) {
+	var k keys
+	var err error
+	key := func(name string, version int, params any, inputs ...plan.Key) plan.Key {
+		var made plan.Key
+		if err == nil {
+			made, err = plan.Stage{Name: name, Version: version, Params: params, Inputs: inputs}.Key()
+		}
+		return made
+	}
+	r := img.recipe
+	clock := img.clock.Unix()
+	k.tools = toolsKey(img.lock.Tools, &err)
+	k.base = key("base", baseVersion, struct {
+		Packages []string
+		Auto     []string
+		Arch     string
+		Aliases  bool
+		Locales  []string
+		Clock    int64
+	}{digests(img.lock.Packages), img.automatic(), img.arch.Name, img.aliases(), img.locales(), clock})
+	k.boot = key("boot", bootVersion, struct {
+		Packages, Kernel []string
+		Arch, Filesystem string
+		Verity           bool
+		Modules          []string
+		Overlay          []overlay.File
+		Loader           string
+		Clock            int64
+	}{digests(img.lock.Initrd), digests(kernelPackages(img.lock)), img.arch.Name, r.Root.Filesystem, r.Root.Verity, r.Kernel.Modules, overlay.Initrd(overlay.Options{}), r.Boot.Loader, clock})
+	k.root = key("root", rootVersion, struct {
+		Edits *edits
+		Root  recipes.Root
+		Seed  string
+		Clock int64
+	}{img.edits, r.Root, r.Seed, clock}, k.base, k.tools)
+	k.uki = key("uki", ukiVersion, img.commandLine(""), k.boot, k.root)
+	k.disk = key("disk", diskVersion, struct {
+		Name, Version, Seed string
+		Boot                recipes.Boot
+		Clock               int64
+	}{r.Name, r.Version, r.Seed, r.Boot, clock}, k.uki, k.root, k.tools)
+	return k, err
+}
+
+// toolsKey is the key of a tools tree.
+func toolsKey(packages []lock.Package, err *error) plan.Key {
+	if *err != nil {
+		return ""
+	}
+	var key plan.Key
+	key, *err = plan.Stage{Name: "tools", Version: toolsVersion, Params: digests(packages)}.Key()
+	return key
+}

@@ -1,0 +1,406 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/applbuild/applbuild/builder/lock"
+	"github.com/applbuild/applbuild/recipes"
+	"github.com/applbuild/applbuild/rootfs/archive"
+	"github.com/applbuild/applbuild/rootfs/distro"
+	"github.com/applbuild/applbuild/rootfs/resolve"
+)
+
+// ErrLock says that --locked was asked for and the lock is missing or doesn't
+// fit the recipe.
+var ErrLock = errors.New("lock does not fit")
+
+// lockRules is raised when the same recipe and indexes come to another lock.
+const lockRules = 1
+
+// stageLock is the stage that resolves packages.
+const stageLock = "lock"
+
+// kernelImage is the name of a package that holds a kernel itself, as opposed
+// to one that depends on the newest.
+var kernelImage = regexp.MustCompile(`^linux-image-(unsigned-)?[0-9]`)
+
+// lockInputs is what a lock depends on beside the archive.
+type lockInputs struct {
+	Rules                               int
+	Distribution, Release               string
+	Architecture, HostArch, Snapshot    string
+	Recommends                          bool
+	Mirrors, Packages, Initrd, ToolTree []string
+}
+
+func (b *Builder) inputsOf(recipe *recipes.Recipe, release *distro.Release) lockInputs {
+	in := lockInputs{
+		Rules: lockRules, Distribution: release.Distribution, Release: release.Name,
+		Architecture: recipe.Architecture, HostArch: b.settings.HostArch, Recommends: recipe.Recommends,
+		Packages: wanted(recipe, release),
+		ToolTree: release.ToolPackages(b.settings.HostArch),
+	}
+	if !recipe.Snapshot.IsZero() {
+		in.Snapshot = recipe.Snapshot.UTC().Format("20060102T150405Z")
+	}
+	for _, mirror := range recipe.Mirrors {
+		in.Mirrors = append(in.Mirrors, mirror.URI)
+	}
+	if recipe.Boot.Loader != recipes.LoaderNone {
+		in.Initrd = bootPackages(recipe, release)
+	}
+	return in
+}
+
+func (in lockInputs) digest() (string, error) {
+	data, err := json.Marshal(in)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// wanted is what the recipe asks for by name: its packages and the kernel.
+func wanted(recipe *recipes.Recipe, release *distro.Release) []string {
+	names := slices.Clone(recipe.Packages)
+	if recipe.Kernel.None() {
+		return names
+	}
+	kernel := recipe.Kernel.Package
+	if kernel == "" {
+		kernel = release.Kernel(recipe.Architecture)
+	}
+	if recipe.Kernel.Version != "" {
+		kernel += "=" + recipe.Kernel.Version
+	}
+	return append(names, kernel)
+}
+
+// bootPackages are the packages that the initrd and the boot stub are taken
+// from.
+func bootPackages(recipe *recipes.Recipe, release *distro.Release) []string {
+	names := slices.Concat(release.InitrdPackages(recipe.Architecture), release.StubPackages(recipe.Architecture))
+	sort.Strings(names)
+	return slices.Compact(names)
+}
+
+// sources are the archives that the recipe's packages come from.
+func (b *Builder) sources(recipe *recipes.Recipe, arch string) ([]archive.Source, error) {
+	release, err := distro.Lookup(recipe.Distribution, recipe.Release)
+	if err != nil {
+		return nil, &recipes.Error{Position: recipe.Position("release"), What: err.Error(), Do: "choose one of these", Err: err}
+	}
+	mirrors := b.settings.Mirrors
+	if len(recipe.Mirrors) > 0 {
+		mirrors = nil
+		for _, mirror := range recipe.Mirrors {
+			mirrors = append(mirrors, mirror.URI)
+		}
+	}
+	sources, err := release.Sources(distro.SourceOptions{
+		Arch: arch, Mirrors: mirrors, Snapshot: recipe.Snapshot.Time,
+		HostApt: b.settings.HostApt, HostKeyrings: b.settings.HostKeyrings,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, mirror := range recipe.Mirrors {
+		if mirror.KeyringFile == "" {
+			continue
+		}
+		keyring, err := os.ReadFile(mirror.KeyringFile)
+		if err != nil {
+			return nil, fmt.Errorf("keyring of mirror %s: %w", mirror.URI, err)
+		}
+		for i := range sources {
+			if strings.HasPrefix(sources[i].URI, strings.TrimRight(mirror.URI, "/")) {
+				sources[i].Keyring, sources[i].KeyringName = keyring, mirror.KeyringFile
+			}
+		}
+	}
+	return sources, nil
+}
+
+// lockFor returns the lock beside the recipe, made anew where it is missing or
+// no longer fits.
+func (b *Builder) lockFor(ctx context.Context, recipe *recipes.Recipe) (*lock.Lock, error) {
+	release, err := distro.Lookup(recipe.Distribution, recipe.Release)
+	if err != nil {
+		return nil, &recipes.Error{Position: recipe.Position("release"), What: err.Error(), Do: "choose one of these", Err: err}
+	}
+	inputs, err := b.inputsOf(recipe, release).digest()
+	if err != nil {
+		return nil, err
+	}
+	name := lock.PathFor(recipe.File())
+	l, err := lock.Read(name)
+	switch {
+	case err == nil && l.Inputs == inputs:
+		return l, nil
+	case err != nil && !errors.Is(err, lock.ErrMissing):
+		return nil, err
+	case b.settings.Locked && err != nil:
+		return nil, fmt.Errorf("%w: %w, and --locked forbids making it", ErrLock, err)
+	case b.settings.Locked:
+		return nil, fmt.Errorf("%w: %s is not what %s asks for now, and --locked forbids changing it: run `applbuild lock`", ErrLock, name, recipe.File())
+	}
+	return b.Lock(ctx, recipe, LockOptions{})
+}
+
+// LockOptions says how far a lock may move.
+type LockOptions struct {
+	// Keep holds packages of the lock that is there at their versions, all but
+	// those of Move and what they need.
+	Keep bool
+	Move []string
+}
+
+// Lock resolves the recipe's packages, the initrd's and the tools', and writes
+// the lock beside the recipe.
+func (b *Builder) Lock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (*lock.Lock, error) {
+	l, err := b.resolveLock(ctx, recipe, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Write(lock.PathFor(recipe.File())); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (b *Builder) resolveLock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (*lock.Lock, error) {
+	release, err := distro.Lookup(recipe.Distribution, recipe.Release)
+	if err != nil {
+		return nil, err
+	}
+	in := b.inputsOf(recipe, release)
+	inputs, err := in.digest()
+	if err != nil {
+		return nil, err
+	}
+	l := &lock.Lock{
+		Version: lock.Version, Inputs: inputs, Distribution: in.Distribution, Release: in.Release, Architecture: in.Architecture,
+	}
+	locker := &locker{lock: l, sources: map[sourceID]int{}}
+	target, err := b.universe(ctx, recipe, recipe.Architecture, locker)
+	if err != nil {
+		return nil, err
+	}
+	host := target
+	if b.settings.HostArch != recipe.Architecture {
+		if host, err = b.universe(ctx, recipe, b.settings.HostArch, locker); err != nil {
+			return nil, err
+		}
+	}
+	err = b.stage(stageLock, func() (bool, error) {
+		names, err := held(recipe, in.Packages, target, o)
+		if err != nil {
+			return false, err
+		}
+		image, err := target.Resolve(resolve.Request{Names: names, Essential: true, Recommends: recipe.Recommends})
+		if err != nil {
+			return false, positioned(recipe, err)
+		}
+		initrd, err := target.Resolve(resolve.Request{Names: in.Initrd})
+		if err != nil {
+			return false, fmt.Errorf("packages of the initrd: %w", err)
+		}
+		tools, err := host.Resolve(resolve.Request{Names: in.ToolTree})
+		if err != nil {
+			return false, fmt.Errorf("packages of the tools tree: %w", err)
+		}
+		l.Packages, l.Initrd, l.Tools = locker.packages(image), locker.packages(initrd), locker.packages(tools)
+		l.Kernel, err = kernelOf(recipe, image)
+		return false, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// held turns the recipe's names into requests that keep what the old lock has,
+// but for the packages that are to move.
+func held(recipe *recipes.Recipe, names []string, u *resolve.Universe, o LockOptions) ([]string, error) {
+	if !o.Keep {
+		return names, nil
+	}
+	old, err := lock.Read(lock.PathFor(recipe.File()))
+	if err != nil {
+		return nil, err
+	}
+	locked := map[string]bool{}
+	for _, p := range old.Packages {
+		locked[p.Name] = true
+	}
+	for _, name := range o.Move {
+		if !locked[name] {
+			return nil, fmt.Errorf("%s is not in the lock: name a package that is, or none to move all", name)
+		}
+	}
+	requests := slices.Clone(names)
+	for _, p := range old.Packages {
+		if !slices.Contains(o.Move, p.Name) && u.Has(p.Name, p.Version) {
+			requests = append(requests, p.Name+"="+p.Version)
+		}
+	}
+	return requests, nil
+}
+
+// positioned says where in the recipe an unknown package stands.
+func positioned(recipe *recipes.Recipe, err error) error {
+	var unknown *resolve.UnknownPackageError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	for i, name := range recipe.Packages {
+		if name == unknown.Name || strings.HasPrefix(name, unknown.Name+"=") || strings.HasPrefix(name, unknown.Name+"/") {
+			return fmt.Errorf("%s: %w", recipe.Position(fmt.Sprintf("packages[%d]", i)), err)
+		}
+	}
+	if recipe.Kernel.Package == unknown.Name {
+		return fmt.Errorf("%s: %w", recipe.Position("kernel"), err)
+	}
+	return err
+}
+
+// kernelOf finds the one package that holds the kernel.
+func kernelOf(recipe *recipes.Recipe, packages []*resolve.Package) (string, error) {
+	if recipe.Kernel.None() {
+		return "", nil
+	}
+	var found []string
+	for _, p := range packages {
+		if kernelImage.MatchString(p.Name) {
+			found = append(found, p.Name)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) == 0 && recipe.Boot.Loader == recipes.LoaderNone:
+		return "", nil
+	case len(found) == 0:
+		return "", fmt.Errorf("%s: package %s brings no kernel image (linux-image-VERSION): name a kernel package, or kernel: none", recipe.Position("kernel"), recipe.Kernel.Package)
+	}
+	return "", fmt.Errorf("%s: the packages bring %d kernels (%s): leave one", recipe.Position("packages"), len(found), strings.Join(found, ", "))
+}
+
+type sourceID struct{ uri, suite string }
+
+// locker translates what was resolved into a lock.
+type locker struct {
+	lock    *lock.Lock
+	sources map[sourceID]int
+}
+
+// source enters an index's source once and returns its place.
+func (l *locker) source(index archive.Index) {
+	id := sourceID{index.Source.URI, index.Source.Suite}
+	if _, ok := l.sources[id]; ok {
+		return
+	}
+	l.sources[id] = len(l.lock.Sources)
+	l.lock.Sources = append(l.lock.Sources, lock.Source{
+		URI: index.Source.URI, Suite: index.Source.Suite, Components: index.Source.Components,
+		Codename: index.Release.Codename, Origin: index.Release.Origin,
+		Date: index.Release.Date.UTC(), SHA256: index.Release.SHA256,
+	})
+}
+
+func (l *locker) packages(resolved []*resolve.Package) []lock.Package {
+	packages := make([]lock.Package, 0, len(resolved))
+	for _, p := range resolved {
+		packages = append(packages, lock.Package{
+			Name: p.Name, Version: p.Version, Arch: p.Arch,
+			Source: l.sources[sourceID{p.Origin.URI, p.Origin.Suite}],
+			Path:   p.Filename, Size: p.Size, SHA256: p.SHA256,
+		})
+	}
+	return packages
+}
+
+// universe brings the indexes of an architecture and reads them.
+func (b *Builder) universe(ctx context.Context, recipe *recipes.Recipe, arch string, l *locker) (*resolve.Universe, error) {
+	sources, err := b.sources(recipe, arch)
+	if err != nil {
+		return nil, err
+	}
+	for _, source := range sources {
+		if source.IgnoreValidUntil {
+			b.settings.Observer.Notice(fmt.Sprintf("%s: Valid-Until is not checked: %s", source, source.IgnoreReason))
+		}
+	}
+	var packages []*resolve.Package
+	err = b.stage(stageIndex, func() (bool, error) {
+		b.fetched.begin(stageIndex, 0)
+		indexes, err := b.client.Update(ctx, sources)
+		if err != nil {
+			return false, err
+		}
+		packages, err = readIndexes(indexes)
+		for _, index := range indexes {
+			l.source(index)
+		}
+		return false, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resolve.NewUniverse(arch, packages), nil
+}
+
+// readIndexes reads all indexes side by side; the packages stand in the order
+// of the indexes.
+func readIndexes(indexes []archive.Index) ([]*resolve.Package, error) {
+	lists := make([][]*resolve.Package, len(indexes))
+	var group errgroup.Group
+	for i, index := range indexes {
+		group.Go(func() error {
+			r, err := index.Open()
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			origin := &resolve.Origin{
+				URI: index.Source.URI, Suite: index.Source.Suite, Component: index.Component,
+				Pin: pin(index), Order: i,
+			}
+			lists[i], err = resolve.ReadPackages(r, origin)
+			if err != nil {
+				return fmt.Errorf("index of %s %s/%s: %w", index.Source, index.Component, index.Arch, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(lists...), nil
+}
+
+// pin is apt's default priority of an index (apt_preferences(5)).
+func pin(index archive.Index) int {
+	switch {
+	case index.Source.Priority != 0:
+		return index.Source.Priority
+	case index.Release.NotAutomatic && index.Release.ButAutomaticUpgrades:
+		return 100
+	case index.Release.NotAutomatic:
+		return 1
+	}
+	return archive.DefaultPriority
+}
