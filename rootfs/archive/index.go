@@ -91,7 +91,7 @@ func (c *Client) index(ctx context.Context, f *releaseFile, s Source, dir string
 	if w.plain.size == 0 {
 		return x, writeFile(x.path, nil)
 	}
-	var missing error
+	var failed error // of the first form that could not be had
 	for _, form := range forms {
 		packed, ok := f.files[w.path+form.ext]
 		if !ok {
@@ -105,19 +105,20 @@ func (c *Client) index(ctx context.Context, f *releaseFile, s Source, dir string
 		}
 		t.urls = append(t.urls, url+form.ext)
 		err := c.fetch(ctx, t)
-		if errors.Is(err, ErrNotFound) {
-			missing = err
-			continue
-		}
 		if err == nil {
 			err = decompress(t.dest, x, form.open)
 		}
-		return x, err
+		if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDigest) {
+			return x, err
+		}
+		if failed == nil || errors.Is(failed, ErrNotFound) {
+			failed = err
+		}
 	}
-	if missing == nil {
-		missing = &Error{URL: redact(url), Kind: ErrRelease, Detail: "no form of this index is listed that can be read", Do: "use another mirror"}
+	if failed == nil {
+		failed = &Error{URL: redact(url), Kind: ErrRelease, Detail: "no form of this index is listed that can be read", Do: "use another mirror"}
 	}
-	return Index{}, missing
+	return Index{}, failed
 }
 
 // decompress turns a fetched index into its plain form, whose size and digest
