@@ -36,7 +36,8 @@ type unpacking struct {
 // copyBuffer is what a file is copied through, in bytes.
 const copyBuffer = 256 << 10
 
-func (u *Unpacker) unpackOne(ctx context.Context, f *File, control *Control) error {
+func (u *Unpacker) unpackOne(ctx context.Context, from *opened) error {
+	control := from.control
 	if u.Database != nil && u.Database.lookup(control) != nil {
 		return errors.New("it is in the tree already; a second package of one name cannot be unpacked over it")
 	}
@@ -45,7 +46,7 @@ func (u *Unpacker) unpackOne(ctx context.Context, f *File, control *Control) err
 		pkg:       &Package{Control: control},
 		conffiles: map[string]bool{},
 		placed:    map[string]bool{},
-		buf:       make([]byte, copyBuffer),
+		buf:       u.buf,
 	}
 	if u.Database != nil {
 		for _, c := range control.Conffiles {
@@ -55,7 +56,7 @@ func (u *Unpacker) unpackOne(ctx context.Context, f *File, control *Control) err
 			p.pkg.conffiles = append(p.pkg.conffiles, statusConffile{path: c.Path, hash: "newconffile", remove: c.RemoveOnUpgrade})
 		}
 	}
-	err := f.Walk(ctx, func(h *tar.Header, r io.Reader) error {
+	err := walkTar(ctx, from.data, func(h *tar.Header, r io.Reader) error {
 		if err := p.entry(h, r); err != nil {
 			return fmt.Errorf("/%s: %w", h.Name, err)
 		}

@@ -51,6 +51,7 @@ type Unpacker struct {
 	root     *inroot.Root
 	dirTimes map[string]time.Time // of directories made here, by name in the tree
 	devices  []Device
+	buf      []byte
 }
 
 // A Device is a device node that could not be made, for lack of the right to.
@@ -93,16 +94,19 @@ func (u *Unpacker) UnpackAll(ctx context.Context, files []*File) error {
 }
 
 func (u *Unpacker) apply(ctx context.Context, files []*File) error {
-	for _, f := range files {
-		control, err := f.Control()
-		if err != nil {
-			return err
+	ahead := startAhead(ctx, files, u.Jobs)
+	defer ahead.stop()
+	for i, p := range ahead.packages {
+		ahead.budget.advance(i)
+		<-p.ready
+		if p.err != nil {
+			return p.err
 		}
-		if err := u.unpackOne(ctx, f, control); err != nil {
-			return fmt.Errorf("%s %s: %w", control.Name(), control.Version(), err)
+		if err := u.unpackOne(ctx, p); err != nil {
+			return fmt.Errorf("%s %s: %w", p.control.Name(), p.control.Version(), err)
 		}
 		if u.Progress != nil {
-			u.Progress(control.Name(), f.data.size)
+			u.Progress(p.control.Name(), p.file.data.size)
 		}
 	}
 	return nil
@@ -141,6 +145,7 @@ func (u *Unpacker) open() error {
 	}
 	u.root = root
 	u.dirTimes = map[string]time.Time{}
+	u.buf = make([]byte, copyBuffer)
 	if err := u.mergeUsr(); err != nil {
 		u.root = nil
 		root.Close()
