@@ -2,8 +2,10 @@ package tree
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -84,8 +86,14 @@ func (t *Tree) Put(e *Entry) error {
 			return &fs.PathError{Op: "link", Path: e.Path, Err: fmt.Errorf("%s is no regular file of the tree", e.Linkname)}
 		}
 	}
-	if e.Typeflag == TypeLink && e.Linkname == path {
-		return nil // the file itself
+	if e.Typeflag == TypeLink {
+		if e.Linkname == path {
+			return nil // the file itself
+		}
+		takeAttributes(e, t.get(e.Linkname))
+	}
+	if e.Typeflag == TypeReg && e.Size > 0 && e.content == nil {
+		return &fs.PathError{Op: "put", Path: e.Path, Err: errors.New("a regular file without content: NewFile makes one")}
 	}
 	e.Path = path
 	old := t.get(path)
@@ -100,6 +108,51 @@ func (t *Tree) Put(e *Entry) error {
 		t.remove(old)
 	}
 	t.insert(e)
+	return nil
+}
+
+// takeAttributes gives a hard link what belongs to the file.
+func takeAttributes(link, file *Entry) {
+	link.Mode, link.UID, link.GID, link.ModTime = file.Mode, file.UID, file.GID, file.ModTime
+}
+
+// Change changes mode, owner, time or xattrs of what is at path: fn is given
+// a copy to change, of which nothing else is taken. Links of folders on the
+// way are followed, path itself is not. All names of a file change with it.
+func (t *Tree) Change(path string, fn func(e *Entry)) error {
+	cleaned, err := clean(path)
+	if err != nil {
+		return &fs.PathError{Op: "change", Path: path, Err: err}
+	}
+	dir, base := split(cleaned)
+	parent, rest, err := t.resolve(dir)
+	if err == nil && rest != "" {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return &fs.PathError{Op: "change", Path: path, Err: err}
+	}
+	e := parent
+	if cleaned != "." {
+		e = t.dirs[parent.Path][base]
+	}
+	if e != nil && e.Typeflag == TypeLink {
+		e = t.get(e.Linkname)
+	}
+	if e == nil {
+		return &fs.PathError{Op: "change", Path: path, Err: fs.ErrNotExist}
+	}
+	changed, given := *e, *e
+	given.Xattrs = maps.Clone(e.Xattrs)
+	fn(&given)
+	takeAttributes(&changed, &given)
+	changed.Xattrs = given.Xattrs
+	t.replace(&changed)
+	for _, name := range t.linksTo(e.Path) {
+		link := *t.get(name)
+		takeAttributes(&link, &changed)
+		t.replace(&link)
+	}
 	return nil
 }
 
