@@ -110,14 +110,14 @@ func TestMappings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(m.outerUID, m.outerGID, m.innerUID, m.rootUID, m.tool); got != "[{0 1000 1} {1 165536 65536}] [{0 1000 1} {1 231072 65536}] [{0 1 65536}] 1 /usr/bin" {
+	if got := fmt.Sprint(m.outerUID, m.outerGID, m.innerUID, m.rootUID, m.tool); got != "[{0 1000 1} {1 165536 65536}] [{0 1000 1} {1 231072 65536}] [{0 1 65536}] 1/usr/bin" {
 		t.Error(got)
 	}
 	if got, err := (Host{FS: goodHost()}).unusedRange(); err != nil || got != 0x70000000 {
 		t.Errorf("%#x %v", got, err)
 	}
 	for file, line := range map[string]string{
-		"etc/subuid": "x:1879048000:193", "etc/subgid": "x:1879113727:10",
+		"etc/subuid": "x:1879048000:193", "etc/subgid": "x:1879113727:1",
 		"etc/passwd": "x:x:1879048192:1::/:", "etc/group": "x:x:1879100000:",
 	} {
 		host := goodHost()
@@ -162,10 +162,10 @@ func TestSpecsThatCannotBe(t *testing.T) {
 	argv := []string{"true"}
 	for want, s := range map[string]Spec{
 		"neither Argv nor Call":        {},
-		"both set":                     {Argv: argv, Call: "f"},
+		"both Argv and Call":           {Argv: argv, Call: "f"},
 		"Argv[0] is empty":             {Argv: []string{""}},
 		"IDs is 7":                     {Argv: argv, IDs: 7},
-		"Links are for":                {Argv: argv, Root: "/x", Links: []Link{{"/a", "b"}}},
+		"can have Links":               {Argv: argv, Root: "/x", Links: []Link{{"/a", "b"}}},
 		`"rel" is not an absolute`:     {Argv: argv, Binds: []Bind{{"/x", "rel", true}}},
 		`"/" is not an absolute path`:  {Argv: argv, Tmpfs: []string{"/"}},
 		"Source is empty":              {Argv: argv, Binds: []Bind{{"", "/x", true}}},
@@ -192,4 +192,3 @@ func TestLastLine(t *testing.T) {
 		}
 	}
 }
-

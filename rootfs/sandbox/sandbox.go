@@ -3,6 +3,7 @@ package sandbox
 import (
 	"os"
 	"strings"
+	"syscall"
 )
 
 // Main must be the first line of main, and of TestMain in packages whose tests run
@@ -13,10 +14,12 @@ func Main(funcs map[string]Func) {
 	if len(os.Args) != 2 || os.Args[0] != argvZero {
 		return
 	}
+	// Not os.Exit: its hooks are for the program, not for these children, and that of
+	// the race detector takes a second.
 	switch arg := os.Args[1]; {
 	case arg == outerArg:
-		os.Exit(outerMain())
+		syscall.Exit(outerMain())
 	case strings.HasPrefix(arg, innerArg):
-		os.Exit(innerMain(strings.TrimPrefix(arg, innerArg), funcs))
+		syscall.Exit(innerMain(strings.TrimPrefix(arg, innerArg), funcs))
 	}
 }

@@ -214,13 +214,13 @@ func (s Spec) validate() error {
 	case s.Call == "" && len(s.Argv) == 0:
 		return errors.New("neither Argv nor Call is set")
 	case s.Call != "" && len(s.Argv) != 0:
-		return errors.New("Argv and Call are both set")
+		return errors.New("both Argv and Call are set")
 	case s.Call == "" && s.Argv[0] == "":
-		return errors.New("Argv[0] is empty")
+		return errors.New("the program name Argv[0] is empty")
 	case s.IDs != Caller && s.IDs != Range:
 		return fmt.Errorf("IDs is %d, not Caller or Range", s.IDs)
 	case s.Root != "" && len(s.Links) != 0:
-		return errors.New("Links are for a sandbox without a Root")
+		return errors.New("only a sandbox without a Root can have Links")
 	}
 	inside := []string{}
 	for _, b := range s.Binds {

@@ -153,7 +153,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	s := script(Range, "cat <&3 >&4; ls /proc/$$/fd | tr '\n' ' '")
+	s := script(Range, "cat <&3 >&4; ls /proc/$$/fd > /tmp/list; tr '\n' ' ' < /tmp/list")
 	s.Files = []*os.File{in, out}
 	if got := output(t, s); got != "0 1 2 3 4" {
 		t.Errorf("descriptors: %q", got)
