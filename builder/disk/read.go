@@ -46,7 +46,8 @@ const (
 	offEntrySize   = 84 // u32
 	offArrayCRC    = 88 // u32
 
-	maxArray = 1 << 20 // bytes of an entry array that is read at all
+	maxArray  = 1 << 20             // bytes of an entry array that is read at all
+	maxSector = math.MaxInt64 >> 12 // larger numbers are read as this; none overflows in bytes
 )
 
 // A partition entry (UEFI Specification, section 5.3.3). Offsets in bytes.
@@ -275,22 +276,15 @@ func parseHeader(b []byte, lba, sectors int64) (h *header, wrong string) {
 		return nil, fmt.Sprintf("its checksum is %08x, it says %08x", got, want)
 	}
 	h = &header{disk: guid(b[offDiskGUID:]), count: int64(le.Uint32(b[offCount:])), entrySize: int64(le.Uint32(b[offEntrySize:]))}
-	for _, f := range []struct {
-		name string
-		off  int
-		to   *int64
-	}{
-		{"own sector", offMyLBA, &h.my}, {"first usable sector", offFirstUsable, &h.firstUsable},
-		{"last usable sector", offLastUsable, &h.lastUsable}, {"entries' sector", offArrayLBA, &h.arrayLBA},
+	for off, to := range map[int]*int64{
+		offMyLBA: &h.my, offAlternate: &h.alternate, offArrayLBA: &h.arrayLBA,
+		offFirstUsable: &h.firstUsable, offLastUsable: &h.lastUsable,
 	} {
-		v := le.Uint64(b[f.off:])
-		if v >= uint64(sectors) {
-			return nil, fmt.Sprintf("its %s is %d, the disk has %d", f.name, v, sectors)
-		}
-		*f.to = int64(v)
+		*to = int64(min(le.Uint64(b[off:]), maxSector))
 	}
-	// The other header may well lie beyond the end of a disk that was cut.
-	h.alternate = int64(min(le.Uint64(b[offAlternate:]), math.MaxInt64>>12))
+	if h.arrayLBA >= sectors {
+		return nil, fmt.Sprintf("its entries are at sector %d, the disk has %d", h.arrayLBA, sectors)
+	}
 	if h.entrySize < entrySize || h.entrySize&(h.entrySize-1) != 0 || h.count == 0 || h.count > maxArray/h.entrySize {
 		return nil, fmt.Sprintf("it claims %d entries of %d bytes", h.count, h.entrySize)
 	}
@@ -309,6 +303,9 @@ func (rd *reader) checkPlaces(which string, h *header) {
 	sectors := (int64(len(h.array)) + ss - 1) / ss
 	if h.firstUsable > h.lastUsable {
 		rd.problem(where, off, "its first usable sector %d is behind its last %d", h.firstUsable, h.lastUsable)
+	}
+	if n := rd.t.Size / ss; h.lastUsable >= n {
+		rd.problem(where, off, "its last usable sector is %d, the disk has %d", h.lastUsable, n)
 	}
 	switch which {
 	case "primary":
