@@ -105,11 +105,6 @@ func TestWeakDigestsDoNotSign(t *testing.T) {
 	if _, err := v.detached("Release", text, nil); err == nil {
 		t.Error("no signature was accepted")
 	}
-	// A key made after the signature, as seen by its clock, does not sign.
-	early := signDetached(t, key, time.Date(2019, 1, 1, 0, 0, 0, 0, time.UTC), text)
-	if _, err := v.detached("Release", text, early); err == nil {
-		t.Error("a signature older than its key was accepted")
-	}
 }
 
 func TestClearSignedTextIsWhatWasSigned(t *testing.T) {
