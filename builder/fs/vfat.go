@@ -104,7 +104,8 @@ func (v *VFAT) write(ctx context.Context, files map[string]Content, image string
 		if err := truncate(filepath.Join(dir, name), size); err != nil {
 			return err
 		}
-		argv := []string{"mkfs.vfat", "-F", "32", "-i", fmt.Sprintf("%08x", v.serial), "--invariant",
+		// --invariant has a serial number of its own: the last one counts.
+		argv := []string{"mkfs.vfat", "--invariant", "-F", "32", "-i", fmt.Sprintf("%08x", v.serial),
 			"-S", strconv.FormatInt(v.sector, 10), "-s", strconv.FormatInt(cluster/v.sector, 10)}
 		if v.label != "" {
 			argv = append(argv, "-n", v.label)
