@@ -5,8 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/applbuild/applbuild/rootfs/deb822"
 )
 
 // statusFields is the order in which dpkg writes the fields that it knows;
@@ -57,62 +55,93 @@ func (d *Database) Status() []byte {
 	})
 	var b []byte
 	for _, p := range sorted {
-		b = p.status().AppendText(b)
+		b = p.appendStatus(b)
 		b = append(b, '\n')
 	}
 	return b
 }
 
-// status is the paragraph of one package.
-func (p *Package) status() deb822.Paragraph {
+// appendStatus appends the paragraph of one package.
+func (p *Package) appendStatus(b []byte) []byte {
 	control := p.Control.Paragraph
-	var out deb822.Paragraph
+	raw := rawFields(p.Control.text)
+	add := func(name, value string) {
+		if value != "" {
+			b = append(b, name+": "+value+"\n"...)
+		}
+	}
 	known := map[string]bool{}
+	for _, name := range notInStatus {
+		known[strings.ToLower(name)] = true
+	}
 	for _, field := range statusFields {
 		known[strings.ToLower(field.name)] = true
 		value := control.Get(field.name)
 		switch field.name {
 		case "Status":
-			value = "install ok " + p.State
+			add(field.name, "install ok "+p.State)
 		case "Conffiles":
-			value = p.conffilesField()
+			b = p.appendConffiles(b)
 		case "Essential", "Protected", "Multi-Arch":
-			if value == "no" {
-				value = ""
+			if value != "no" {
+				add(field.name, value)
 			}
 		case "Priority":
-			value = strings.ToLower(value)
+			add(field.name, strings.ToLower(value))
+		default:
+			if field.relation {
+				add(field.name, formatRelations(value))
+			} else {
+				add(field.name, raw[strings.ToLower(field.name)])
+			}
 		}
-		if field.relation {
-			value = formatRelations(value)
-		}
-		if value != "" {
-			out = append(out, deb822.Field{Name: field.name, Value: value})
-		}
-	}
-	for _, name := range notInStatus {
-		known[strings.ToLower(name)] = true
 	}
 	for _, field := range control {
-		if !known[strings.ToLower(field.Name)] {
-			out = append(out, field)
+		if name := strings.ToLower(field.Name); !known[name] {
+			add(field.Name, raw[name])
 		}
 	}
-	return out
+	return b
 }
 
-func (p *Package) conffilesField() string {
-	var b strings.Builder
+// rawFields takes a control file apart as dpkg does: a value is kept byte by
+// byte, continuation lines with their mark, but for the blanks around it as
+// a whole. The file was found to be well-formed before.
+func rawFields(text []byte) map[string]string {
+	fields := map[string]string{}
+	name := ""
+	for line := range strings.Lines(string(text)) {
+		if line[0] == ' ' || line[0] == '\t' {
+			fields[name] += line
+			continue
+		}
+		var value string
+		name, value, _ = strings.Cut(line, ":")
+		name = strings.ToLower(name)
+		fields[name] = strings.TrimLeft(value, " \t")
+	}
+	for name, value := range fields {
+		fields[name] = strings.TrimRight(value, " \t\r\n")
+	}
+	return fields
+}
+
+func (p *Package) appendConffiles(b []byte) []byte {
+	if len(p.conffiles) == 0 {
+		return b
+	}
+	b = append(b, "Conffiles:\n"...)
 	for _, c := range p.conffiles {
-		b.WriteString("\n" + c.path + " " + c.hash)
+		b = append(b, " "+c.path+" "+c.hash...)
 		if c.obsolete {
-			b.WriteString(" obsolete")
+			b = append(b, " obsolete"...)
 		}
 		if c.remove {
-			b.WriteString(" remove-on-upgrade")
+			b = append(b, " remove-on-upgrade"...)
 		}
+		b = append(b, '\n')
 	}
-	return b.String()
+	return b
 }
 
 // relation takes one alternative of a dependency apart: name, operator and
