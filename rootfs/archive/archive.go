@@ -172,6 +172,24 @@ func (x Index) Open() (io.ReadCloser, error) {
 	return f, nil
 }
 
+// Pin returns the priority of the index's packages: that of its source, or what
+// apt gives to a Release that does not want to be used by itself
+// (apt_preferences(5), "APT's Default Priority Assignments").
+func (x Index) Pin() int {
+	p := x.Source.Priority
+	switch {
+	case p != 0 && p != DefaultPriority || x.Release == nil || !x.Release.NotAutomatic:
+	case x.Release.ButAutomaticUpgrades:
+		return 100
+	default:
+		return 1
+	}
+	if p == 0 {
+		return DefaultPriority
+	}
+	return p
+}
+
 // shard is the folder of a digest: its first two digits.
 func shard(digest string) string {
 	if len(digest) < 2 {

@@ -56,11 +56,11 @@ func parseRelease(text []byte) (*releaseFile, error) {
 		ButAutomaticUpgrades: yes(p.Get("ButAutomaticUpgrades")),
 	}}
 	if f.Date, err = parseDate(p.Get("Date")); err != nil {
-		return nil, fmt.Errorf("Date: %w", err)
+		return nil, fmt.Errorf("its Date: %w", err)
 	}
 	if v, ok := p.Lookup("Valid-Until"); ok {
 		if f.ValidUntil, err = parseDate(v); err != nil {
-			return nil, fmt.Errorf("Valid-Until: %w", err)
+			return nil, fmt.Errorf("its Valid-Until: %w", err)
 		}
 	}
 	f.byHash = yes(p.Get("Acquire-By-Hash"))

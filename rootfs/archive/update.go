@@ -126,10 +126,10 @@ func (c *Client) update(ctx context.Context, s Source) ([]Index, error) {
 		}
 		return u.indexes(ctx, cached.file)
 	}
-	list, err := u.bring(ctx, cached)
+	list, err := u.bring(ctx, cached, true)
 	if errors.Is(err, ErrDigest) || errors.Is(err, ErrNotFound) && !errors.Is(err, errNoRelease) {
 		// The mirror may have moved on between the Release and the index.
-		list, err = u.bring(ctx, nil)
+		list, err = u.bring(ctx, cached, false)
 	}
 	return list, err
 }
@@ -230,9 +230,14 @@ func (u *updating) cached() (*signedRelease, error) {
 	return r, nil
 }
 
-// bring fetches the Release, then the indexes it names, and keeps both.
-func (u *updating) bring(ctx context.Context, cached *signedRelease) ([]Index, error) {
-	r, err := u.release(ctx, cached)
+// bring fetches the Release, then the indexes it names, and keeps both. The
+// server may say that the cached Release still holds where conditional is set.
+func (u *updating) bring(ctx context.Context, cached *signedRelease, conditional bool) ([]Index, error) {
+	known := cached
+	if !conditional {
+		known = nil
+	}
+	r, err := u.release(ctx, known)
 	if err != nil {
 		return nil, err
 	}
@@ -325,8 +330,11 @@ func (u *updating) small(ctx context.Context, name string, known *signedRelease)
 	err := u.c.persist(ctx, e, func() (int64, error) {
 		data.Reset()
 		return 0, u.c.get(ctx, join(u.s.URI, "dists/"+u.s.Suite+"/"+name), header, func(r *response) error {
-			if r.status == http.StatusNotModified {
+			if r.status == http.StatusNotModified && known != nil {
 				return errUnchanged
+			}
+			if r.status != http.StatusOK {
+				return &failure{err: &Error{URL: e.URL, Kind: ErrUnreachable, Detail: fmt.Sprintf("the server answers %d to a question that was not asked", r.status), Do: "check the proxy, or use another mirror"}}
 			}
 			val = validators{ETag: r.header.Get("ETag"), LastModified: r.header.Get("Last-Modified")}
 			n, err := data.ReadFrom(io.LimitReader(r.body, maxRelease+1))
@@ -364,29 +372,27 @@ func (u *updating) indexes(ctx context.Context, f *releaseFile) ([]Index, error)
 
 // keep writes the Release and its validators into the cache.
 func (u *updating) keep(r *signedRelease) error {
-	names := map[string][]byte{"InRelease": r.inline}
-	drop := []string{"Release", "Release.gpg"}
-	if r.inline == nil {
-		names = map[string][]byte{"Release": r.text, "Release.gpg": r.signature}
-		drop = []string{"InRelease"}
-	}
-	for name, data := range names {
-		path := filepath.Join(u.dir, name)
-		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-			continue
-		}
-		if err := writeFile(path, data); err != nil {
-			return err
-		}
-	}
-	for _, name := range drop {
-		os.Remove(filepath.Join(u.dir, name))
-	}
-	raw, err := json.Marshal(r.validators)
+	validators, err := json.Marshal(r.validators)
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(u.dir, "validators.json"), raw)
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{"InRelease", r.inline}, {"Release", r.text}, {"Release.gpg", r.signature}, {"validators.json", validators}} {
+		path := filepath.Join(u.dir, f.name)
+		if f.data == nil {
+			os.Remove(path) // of the archive's earlier form
+			continue
+		}
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, f.data) {
+			continue
+		}
+		if err := writeFile(path, f.data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // graceTime is how long an index that no Release names stays, for processes

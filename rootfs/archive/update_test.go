@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,16 +48,6 @@ func read(t *testing.T, x archive.Index) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// indexRequests counts the requests for indexes.
-func indexRequests(requests []string) (n int) {
-	for _, r := range requests {
-		if strings.Contains(r, "binary-") {
-			n++
-		}
-	}
-	return n
 }
 
 func TestUpdateBringsVerifiedIndexes(t *testing.T) {
@@ -224,6 +216,7 @@ func TestUpdateAcceptsWhatAptAccepts(t *testing.T) {
 			a.Fail("dists/trixie/main/binary-amd64/by-hash/SHA256/*", archivetest.Missing, -1)
 		}},
 		{name: "xz announced and not there", change: func(a *archivetest.Archive) { a.ByHash = false; a.Fail("Packages.xz", archivetest.Missing, -1) }},
+		{name: "xz damaged, gz not", change: func(a *archivetest.Archive) { a.ByHash = false; a.Fail("Packages.xz", archivetest.Damaged, -1) }},
 		{name: "some failures, then none", change: func(a *archivetest.Archive) {
 			a.Fail("InRelease", archivetest.Unavailable, 2)
 			a.Fail("InRelease", archivetest.Truncated, 1)
@@ -396,6 +389,51 @@ func TestOlderReleaseIsNotUsed(t *testing.T) {
 	}
 	if r := list[0].Release; !r.Kept || !r.Date.Equal(archivetest.Date) {
 		t.Errorf("Release of %v, kept %v", r.Date, r.Kept)
+	}
+}
+
+// An old Release stays refused when the mirror withholds its indexes as well, so
+// that the Release is asked for a second time.
+func TestOlderReleaseIsNotUsedTheSecondTime(t *testing.T) {
+	a := hello(t)
+	a.ByHash = false
+	a.Publish()
+	c := newClient(t)
+	if _, err := c.Update(t.Context(), []archive.Source{source(a)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files(t, c.Dir) {
+		if strings.HasSuffix(f, ".Packages") {
+			damage(t, f)
+		}
+	}
+	a.Date = a.Date.Add(-24 * time.Hour)
+	a.AddDeb("main", archivetest.Deb(t, "Package: old\nVersion: 0.1\nArchitecture: amd64\n"))
+	a.Publish()
+	if list, err := c.Update(t.Context(), []archive.Source{source(a)}); !errors.Is(err, archive.ErrDigest) {
+		t.Errorf("got %v, %v", list, err)
+	}
+}
+
+func TestUnaskedNotModified(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }))
+	defer server.Close()
+	s := source(hello(t))
+	s.URI = server.URL
+	if _, err := newClient(t).Update(t.Context(), []archive.Source{s}); !errors.Is(err, archive.ErrUnreachable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPinOfIndex(t *testing.T) {
+	for _, test := range []struct {
+		priority, want int
+		not, but       bool
+	}{{0, 500, false, false}, {500, 500, false, false}, {990, 990, true, true}, {500, 100, true, true}, {0, 1, true, false}} {
+		x := archive.Index{Source: archive.Source{Priority: test.priority}, Release: &archive.Release{NotAutomatic: test.not, ButAutomaticUpgrades: test.but}}
+		if got := x.Pin(); got != test.want {
+			t.Errorf("%+v: %d", test, got)
+		}
 	}
 }
 

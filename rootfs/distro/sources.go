@@ -180,16 +180,20 @@ func (s *hostSource) keys(o SourceOptions) []byte {
 		}
 		return []byte(strings.Join(lines, "\n") + "\n")
 	}
-	for prefix, fsys := range map[string]fs.FS{"/etc/apt/": o.HostApt, "/usr/share/keyrings/": o.HostKeyrings} {
-		name, ok := strings.CutPrefix(s.signedBy, prefix)
-		if !ok || fsys == nil || path.Clean(name) != name {
-			continue
-		}
-		if data, err := readSmall(fsys, name); err == nil {
-			return data
-		}
+	fsys := o.HostApt
+	name, ok := strings.CutPrefix(s.signedBy, "/etc/apt/")
+	if !ok {
+		fsys = o.HostKeyrings
+		name, ok = strings.CutPrefix(s.signedBy, "/usr/share/keyrings/")
 	}
-	return nil
+	if !ok || fsys == nil || path.Clean(name) != name {
+		return nil
+	}
+	data, err := readSmall(fsys, name)
+	if err != nil {
+		return nil // without it, the archive's own keys decide
+	}
+	return data
 }
 
 // Keyring returns the archive's public keys, those of the program and those of
