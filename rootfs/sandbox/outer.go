@@ -56,7 +56,7 @@ func (o *outer) watch(in *json.Decoder) {
 	in.Decode(&nothing) // returns when the other end is closed: nothing more is ever sent
 	for {
 		if !o.started.Load() {
-			os.Exit(1)
+			syscall.Exit(1)
 		}
 		unix.Kill(-1, unix.SIGKILL)
 		time.Sleep(5 * time.Millisecond)

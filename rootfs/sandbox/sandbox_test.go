@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 		"dial":   dial,
 		"escape": escape,
 		"echo":   echo,
+		"setcap": setCapability,
 		"exit":   func(context.Context, []byte, []*os.File) error { os.Exit(0); return nil },
 		"panic":  func(context.Context, []byte, []*os.File) error { panic("the function broke") },
 		"fail":   func(context.Context, []byte, []*os.File) error { return errors.New("no luck: two\nlines") },
@@ -221,6 +223,40 @@ func TestIDs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFileCapabilities: what setcap(8) writes must be read back the same inside, and
+// hold for the sandbox's root only outside.
+func TestFileCapabilities(t *testing.T) {
+	tree := newTree(t)
+	tree.Call = "setcap"
+	output(t, tree)
+	b := make([]byte, 64)
+	n, err := unix.Getxattr(filepath.Join(tree.Root, "opt/cap"), "security.capability", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n != 24 || binary.LittleEndian.Uint32(b[20:]) != uint32(rangeFirstOf(t)) {
+		t.Errorf("capabilities on the host: %x", b[:n])
+	}
+}
+
+// setCapability runs inside.
+func setCapability(context.Context, []byte, []*os.File) error {
+	// struct vfs_cap_data, revision 2: CAP_NET_RAW, permitted and effective.
+	set := []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if err := os.WriteFile("/opt/cap", nil, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Setxattr("/opt/cap", "security.capability", set, 0); err != nil {
+		return fmt.Errorf("set: %w", err)
+	}
+	got := make([]byte, 64)
+	n, err := unix.Getxattr("/opt/cap", "security.capability", got)
+	if err != nil || !bytes.Equal(got[:n], set) {
+		return fmt.Errorf("got %x, %v", got[:n], err)
+	}
+	return nil
 }
 
 // rangeFirstOf is the host's id of a Range sandbox's root.

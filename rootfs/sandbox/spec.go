@@ -109,7 +109,8 @@ type Spec struct {
 
 // Func is a function of this program that runs inside a sandbox. args is
 // Spec.Args as JSON, files are those of Spec.Files. Its error's text is what
-// Run returns in a *CallError.
+// Run returns in a *CallError. ctx never ends: the end of Run's kills the process. A
+// function can do all that root of the sandbox can, except mount.
 type Func func(ctx context.Context, args []byte, files []*os.File) error
 
 // ExitError says that the program ended with a status other than 0 or by a signal.
