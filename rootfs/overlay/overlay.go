@@ -8,9 +8,7 @@
 package overlay
 
 import (
-	"embed"
 	"io/fs"
-	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -43,9 +41,6 @@ const (
 	// StateNone: the writable places are in memory and forgotten at power-off.
 	StateNone State = iota
 )
-
-//go:embed files
-var embedded embed.FS
 
 // writable are the directories that the running machine may write to; what
 // the image has there shows through.
@@ -104,7 +99,7 @@ func Files(o Options) []File {
 	}
 	if o.has("openssh-server") {
 		const unit = "usr/lib/systemd/system/applbuild-ssh-keys.service"
-		list = append(list, read("root", unit, nil))
+		list = append(list, file(unit, sshKeysUnit))
 		for _, wants := range []string{"ssh.service", "ssh.socket"} {
 			list = append(list, link("etc/systemd/system/"+wants+".wants/applbuild-ssh-keys.service", "/"+unit))
 		}
@@ -124,13 +119,13 @@ func Initrd(o Options) []File {
 	for i, d := range directories {
 		directories[i] = "applbuild/" + d
 	}
-	values := strings.NewReplacer("@SIZE@", o.stateSize(), "@DIRECTORIES@", strings.Join(directories, " "))
 	list := []File{
-		read("initrd", units+"applbuild-state.service", values),
-		read("initrd", units+"emergency.service", values),
-		read("initrd", units+"run-applbuild.mount", values),
-		read("initrd", units+"systemd-journald.service.d/10-initrd.conf", values),
-		read("initrd", units+"systemd-udevd.service.d/10-initrd.conf", values),
+		file(units+"applbuild-state.service", stateUnit, "@DIRECTORIES@", strings.Join(directories, " ")),
+		file(units+"emergency.service", emergencyUnit),
+		file(units+"run-applbuild.mount", stateMount, "@SIZE@", o.stateSize()),
+		file(units+"systemd-journald.service.d/10-initrd.conf", journaldDropIn),
+		file(units+"systemd-udev-trigger.service.d/10-initrd.conf", triggerDropIn),
+		file(units+"systemd-udevd.service.d/10-initrd.conf", udevdDropIn),
 		link(units+"initrd-fs.target.requires/applbuild-state.service", "../applbuild-state.service"),
 		// It would reload all units to look for mounts in the root's fstab; the
 		// unit above has them already, so what it starts is started directly.
@@ -150,7 +145,7 @@ func (o Options) fstab() string {
 	var b strings.Builder
 	b.WriteString("overlay " + state + "/root overlay lowerdir=/sysroot,upperdir=" + state + "/upper,workdir=" + state + "/work\n")
 	for _, dir := range writable {
-		b.WriteString(state + "/root/" + dir + " /sysroot/" + dir + " none bind\n")
+		b.WriteString(state + "/root/" + dir + " /sysroot/" + dir + " none bind,private\n")
 	}
 	for _, e := range engines {
 		if o.has(e.packages...) {
@@ -165,16 +160,9 @@ func link(name, target string) File {
 	return File{Path: name, Mode: fs.ModeSymlink | 0o777, Link: target}
 }
 
-// read returns an embedded file; the names are this package's own.
-func read(tree, name string, values *strings.Replacer) File {
-	content, err := embedded.ReadFile(path.Join("files", tree, name))
-	if err != nil {
-		return File{Path: name}
-	}
-	if values != nil {
-		content = []byte(values.Replace(string(content)))
-	}
-	return File{Path: name, Mode: 0o644, Content: content}
+// file fills in the values of a unit or the like.
+func file(name, content string, values ...string) File {
+	return File{Path: name, Mode: 0o644, Content: []byte(strings.NewReplacer(values...).Replace(content))}
 }
 
 func sorted(list []File) []File {

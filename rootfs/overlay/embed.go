@@ -1,0 +1,22 @@
+package overlay
+
+import _ "embed" // for the directives below
+
+// The units and their drop-ins of the root and of the initrd; a name
+// between @ is filled in.
+var (
+	//go:embed files/root/applbuild-ssh-keys.service
+	sshKeysUnit string
+	//go:embed files/initrd/applbuild-state.service
+	stateUnit string
+	//go:embed files/initrd/run-applbuild.mount
+	stateMount string
+	//go:embed files/initrd/emergency.service
+	emergencyUnit string
+	//go:embed files/initrd/journald.conf
+	journaldDropIn string
+	//go:embed files/initrd/udev-trigger.conf
+	triggerDropIn string
+	//go:embed files/initrd/udevd.conf
+	udevdDropIn string
+)
