@@ -68,7 +68,6 @@ func (h *header) optionalOffset() int { return h.peOffset + 4 + coffHeaderSize }
 func (h *header) tableOffset() int {
 	return h.optionalOffset() + int(h.file.SizeOfOptionalHeader)
 }
-func (h *header) tableEnd() int { return h.tableOffset() + len(h.sections)*sectionHeaderSize }
 
 // certificates returns the place of the attribute certificate table: a file
 // offset, unlike that of every other data directory.
