@@ -1,9 +1,11 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -128,22 +130,34 @@ func (e *Ext4) format(ctx context.Context, dir, name string, inodes int64) error
 	})
 }
 
-// fill runs debugfs with the commands for all entries. It tells of errors on
-// its standard error only, behind its name and version.
+// fill puts the entries into the empty file system.
 func (e *Ext4) fill(ctx context.Context, dir, name, contents string, l *listing) error {
+	var said bytes.Buffer
+	if err := e.debugfs(ctx, dir, name, contents, &said, func(w io.Writer) error { return l.names(w, contents) }); err != nil {
+		return err
+	}
+	if err := l.inodes(&said); err != nil {
+		return err
+	}
+	return e.debugfs(ctx, dir, name, contents, io.Discard, func(w io.Writer) error { return l.attributes(w, contents, !e.writable) })
+}
+
+// debugfs runs debugfs with commands from a file. It tells of errors on its
+// standard error only, behind its name and version, and goes on.
+func (e *Ext4) debugfs(ctx context.Context, dir, name, contents string, stdout io.Writer, commands func(io.Writer) error) error {
 	script, err := os.Create(filepath.Join(dir, contents, "commands"))
 	if err != nil {
 		return err
 	}
 	defer script.Close()
-	if err := l.script(script, contents, !e.writable); err != nil {
+	if err := commands(script); err != nil {
 		return err
 	}
-	if _, err := script.Seek(0, 0); err != nil {
+	if _, err := script.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
 	var said tail
-	cmd := Command{Argv: []string{"debugfs", "-w", "-f", "-", name}, Env: e.environment(), Stdin: script, Stderr: &said, Dir: dir}
+	cmd := Command{Argv: []string{"debugfs", "-w", "-f", "-", name}, Env: e.environment(), Stdin: script, Stdout: stdout, Stderr: &said, Dir: dir}
 	if err := run(ctx, e.tool, cmd); err != nil {
 		return fmt.Errorf("%w: %s", err, said.line())
 	}

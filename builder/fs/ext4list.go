@@ -27,7 +27,8 @@ type entry struct {
 	header  *tar.Header
 	content int // number of the file with its contents
 	xattrs  []xattr
-	links   int // names of it, for what is not a directory
+	links   int    // names of it, for what is not a directory
+	inode   string // "<number>" once debugfs has said it
 }
 
 type xattr struct {
@@ -80,6 +81,9 @@ func (l *listing) add(h *tar.Header, r io.Reader) error {
 	}
 	if strings.ContainsAny(name+h.Linkname, "\n\r\x00") {
 		return errors.New("a name with a line break cannot be told to debugfs; use another file system")
+	}
+	if len(path.Base(name)) > ext4Name || len(h.Linkname) >= ext4Block {
+		return fmt.Errorf("its name or target is longer than the %d or %d bytes that ext4 has for it", ext4Name, ext4Block-1)
 	}
 	if _, ok := l.byPath[name]; ok {
 		return errors.New("it is in the tree twice")
@@ -141,10 +145,9 @@ func (l *listing) put(r io.Reader) (int, error) {
 	return l.files, errors.Join(err, f.Close())
 }
 
-// script writes the commands that put all entries into an empty file system.
-// First all names, each from within its directory, as debugfs's write takes no
-// path; then all attributes, as some names change those of others.
-func (l *listing) script(w io.Writer, contents string, readOnly bool) error {
+// names writes the commands that put all names and contents into an empty
+// file system, each from within its directory, as debugfs's write takes no path.
+func (l *listing) names(w io.Writer, contents string) error {
 	if err := os.WriteFile(filepath.Join(l.spool, strconv.Itoa(l.empty())), nil, 0o600); err != nil {
 		return err
 	}
@@ -173,6 +176,43 @@ func (l *listing) script(w io.Writer, contents string, readOnly bool) error {
 			s.say("mknod", base, "b", strconv.FormatInt(h.Devmajor, 10), strconv.FormatInt(h.Devminor, 10))
 		}
 	}
+	return s.w.Flush()
+}
+
+// inodes takes the numbers of files out of what debugfs said to the commands
+// of names: a line for each write. By its number a file is found at once,
+// while a name is looked for from its directory's beginning.
+func (l *listing) inodes(said io.Reader) error {
+	lines := bufio.NewScanner(said)
+	lines.Buffer(nil, 1<<20)
+	next := func() (string, bool) {
+		for lines.Scan() {
+			if n, ok := strings.CutPrefix(lines.Text(), "Allocated inode: "); ok {
+				return "<" + n + ">", true
+			}
+		}
+		return "", false
+	}
+	for _, e := range l.entries {
+		if e.header.Typeflag != tar.TypeReg {
+			continue
+		}
+		n, ok := next()
+		if !ok {
+			return errors.Join(fmt.Errorf("debugfs has not said where it put %q", e.header.Name), lines.Err())
+		}
+		e.inode = n
+	}
+	if n, ok := next(); ok {
+		return fmt.Errorf("debugfs has put more into the file system than it was told to: %s", n)
+	}
+	return lines.Err()
+}
+
+// attributes writes the commands that set what entries have besides name and
+// contents. They come last, as putting a name somewhere changes its directory.
+func (l *listing) attributes(w io.Writer, contents string, readOnly bool) error {
+	s := &debugfsScript{w: bufio.NewWriterSize(w, 64<<10), cwd: "."}
 	for _, e := range l.entries {
 		if e.header.Typeflag != tar.TypeLink {
 			s.attributes(e, contents)
@@ -207,9 +247,12 @@ func (s *debugfsScript) enter(dir string) {
 // attributes sets what an entry has besides name and contents.
 func (s *debugfsScript) attributes(e *entry, contents string) {
 	h := e.header
-	s.enter(path.Dir(h.Name))
-	// "./" keeps debugfs from taking a name for an inode's number or an option.
-	name := quote("./" + path.Base(h.Name))
+	name := e.inode
+	if name == "" {
+		s.enter(path.Dir(h.Name))
+		// "./" keeps debugfs from taking a name for an inode's number or an option.
+		name = quote("./" + path.Base(h.Name))
+	}
 	for _, x := range e.xattrs {
 		s.say("ea_set", "-f", quote(contents+"/"+strconv.Itoa(x.value)), name, quote(x.name))
 	}

@@ -16,12 +16,14 @@ const (
 	ext4LostFound  = 4              // blocks
 	ext4DirRoom    = ext4Block - 12 // for entries in a block, before its checksum
 	ext4Dots       = 24             // the entries . and ..
+	ext4Name       = 255            // the longest name
 	ext4FastLink   = 59             // the longest symbolic link kept in an inode
 	ext4InodeXattr = 256 - 128 - 32 - 4
 	ext4Extent     = 32768 // blocks in an extent at most
 	ext4Extents    = 4     // in an inode
 	ext4Leaf       = 340   // extents in a block
 	ext4LastGroup  = 1024  // blocks; mke2fs drops a last group that is too small
+	ext4Spare      = 64    // blocks; mke2fs wants 50 in a group besides its tables
 )
 
 // need computes the least blocks and inodes of a file system that the entries
@@ -59,7 +61,7 @@ func (l *listing) need() (blocks, inodes int64) {
 	}
 	blocks += ext4LostFound
 	inodes += inodes / 64
-	blocks += blocks/200 + 16
+	blocks += blocks/200 + ext4Spare
 	return withMetadata(blocks, inodes), inodes
 }
 
