@@ -136,7 +136,7 @@ type Client struct {
 	Dir string
 	// Now is compared with Date and Valid-Until and with the keys' expiry.
 	Now time.Time
-	// Jobs is the number of transfers at a time; 0 stands for 8.
+	// Jobs is the number of transfers at a time; 0 stands for 16.
 	Jobs int
 	// Retries is the number of attempts after a failed one without progress;
 	// 0 stands for 4, negative for none.

@@ -19,7 +19,7 @@ import (
 
 // What a Client does where its fields say nothing.
 const (
-	defaultJobs    = 8
+	defaultJobs    = 16
 	defaultRetries = 4
 	defaultBackoff = 500 * time.Millisecond
 	defaultSilence = 30 * time.Second
