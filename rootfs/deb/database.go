@@ -60,6 +60,7 @@ type Database struct {
 	owners     map[string][]*Package
 	diversions *diversions
 	overrides  map[string]override
+	available  map[string]available // by name:architecture
 	interests  *interests
 }
 
@@ -81,6 +82,7 @@ func OpenDatabase(dir, arch string, clock time.Time) (*Database, error) {
 		root:      root,
 		byName:    map[string]*Package{},
 		owners:    map[string][]*Package{},
+		available: map[string]available{},
 		interests: newInterests(),
 	}
 	if err := d.init(); err != nil {
@@ -144,6 +146,17 @@ func (d *Database) Reload() error {
 	}
 	d.overrides, err = d.parseOverrides(data)
 	return err
+}
+
+// available is what an archive's index says about a package in place of the
+// package itself.
+type available struct{ section, priority string }
+
+// SetAvailable gives a package the section and priority of the archive's
+// index in place of its own, as dpkg does for what its file available
+// knows. Without it the package's own stand in the status, as after apt.
+func (d *Database) SetAvailable(name, arch, section, priority string) {
+	d.available[name+":"+arch] = available{section, priority}
 }
 
 // lookup finds a package by name and architecture.

@@ -55,14 +55,14 @@ func (d *Database) Status() []byte {
 	})
 	var b []byte
 	for _, p := range sorted {
-		b = p.appendStatus(b)
+		b = p.appendStatus(b, d.available[p.Control.Name()+":"+p.Control.Arch()])
 		b = append(b, '\n')
 	}
 	return b
 }
 
 // appendStatus appends the paragraph of one package.
-func (p *Package) appendStatus(b []byte) []byte {
+func (p *Package) appendStatus(b []byte, archive available) []byte {
 	control := p.Control.Paragraph
 	raw := rawFields(p.Control.text)
 	add := func(name, value string) {
@@ -87,7 +87,9 @@ func (p *Package) appendStatus(b []byte) []byte {
 				add(field.name, value)
 			}
 		case "Priority":
-			add(field.name, strings.ToLower(value))
+			add(field.name, strings.ToLower(cmp.Or(archive.priority, value)))
+		case "Section":
+			add(field.name, cmp.Or(archive.section, value))
 		default:
 			if field.relation {
 				add(field.name, formatRelations(value))
