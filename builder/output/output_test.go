@@ -26,7 +26,10 @@ var names = []string{"a.raw", "a.efi", "a.json"}
 // build writes three outputs with text in them.
 func build(t *testing.T, dir, text string, force bool) ([]output.File, error) {
 	t.Helper()
-	s, err := output.New(dir, names, force)
+	if err := output.Check(dir, names); err != nil && !force {
+		return nil, err
+	}
+	s, err := output.New(dir, force)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +157,7 @@ func TestSameOutputsStayUntouched(t *testing.T) {
 func TestAbortLeavesNothing(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "x", "y")
-	s, err := output.New(dir, names, false)
+	s, err := output.New(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +181,7 @@ func TestAbortLeavesNothing(t *testing.T) {
 
 func TestCancelledCommitLeavesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
-	s, err := output.New(dir, names, false)
+	s, err := output.New(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +189,7 @@ func TestCancelledCommitLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(f.Truncate(64<<20), f.Close()); err != nil {
+	if err := f.Truncate(64 << 20); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,7 +208,7 @@ func TestFailureWhileRenamingTakesAllBack(t *testing.T) {
 	if _, err := build(t, dir, "1", false); err != nil {
 		t.Fatal(err)
 	}
-	s, err := output.New(dir, names, true)
+	s, err := output.New(dir, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +276,7 @@ func TestBuildsSideBySide(t *testing.T) {
 	for i := range 8 {
 		go func() {
 			name := fmt.Sprintf("%d.raw", i)
-			s, err := output.New(dir, []string{name}, false)
+			s, err := output.New(dir, false)
 			if err == nil {
 				var f *os.File
 				if f, err = s.Create(name); err == nil {
@@ -315,21 +318,47 @@ func TestCheckRefuses(t *testing.T) {
 		{dir, output.SumsName, "not a name"},
 		{filepath.Join(dir, "bad"), "a", "SHA256SUMS:1: not a digest"},
 	} {
-		_, err := output.New(test.dir, []string{test.name}, true)
+		err := output.Check(test.dir, []string{test.name})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("New(%s, %s): %v, want %s", test.dir, test.name, err, test.want)
+			t.Errorf("Check(%s, %s): %v, want %s", test.dir, test.name, err, test.want)
 		}
 	}
 	if err := output.Check(filepath.Join(dir, "none"), names); err != nil {
 		t.Errorf("a folder that is not there: %v", err)
 	}
-	s, err := output.New(dir, names, false)
+	s, err := output.New(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Abort()
-	if _, err := s.Create("other"); err == nil {
-		t.Error("Create makes a file that was not announced")
+	if _, err := s.Create("../x"); err == nil {
+		t.Error("Create makes a file in another folder")
+	}
+	if _, err := s.Create("once"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Create("once"); err == nil {
+		t.Error("Create makes a file twice")
+	}
+}
+
+func TestCommitSeesWhatAppearedMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	s, err := output.New(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := s.Create("a.raw"); err != nil {
+		t.Fatal(err)
+	} else if _, err := f.WriteString("ours"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a.raw"), []byte("theirs"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var exists *output.ExistsError
+	if _, err := s.Commit(t.Context()); !errors.As(err, &exists) || listing(t, dir) != "a.raw: theirs" {
+		t.Errorf("Commit: %v; the folder holds %s", err, listing(t, dir))
 	}
 }
 

@@ -100,7 +100,6 @@ func Check(dir string, names []string) error {
 // the files it hands out are.
 type Set struct {
 	dir   string
-	names []string
 	force bool
 	made  []string // folders that New made, innermost first
 	files []*draft
@@ -111,18 +110,15 @@ type Set struct {
 type draft struct {
 	name   string
 	file   *os.File
+	handed *os.File // the same file, as Create gave it to the caller
 	temp   string // its hidden name, if it has one
 	sealed *File  // once its digest is known
 }
 
-// New begins a set of outputs of these names in dir, which is made where it is missing. What [Check] finds is an
-// error, other than outputs that are to be replaced by force. The caller ends the set with Commit or Abort.
-func New(dir string, names []string, force bool) (*Set, error) {
-	var exists *ExistsError
-	if err := Check(dir, names); err != nil && !(force && errors.As(err, &exists)) {
-		return nil, err
-	}
-	s := &Set{dir: dir, names: names, force: force}
+// New begins a set of outputs in dir, which is made where it is missing. With force, outputs that are there already are
+// replaced; [Check] says before the work begins whether there are any. The caller ends the set with Commit or Abort.
+func New(dir string, force bool) (*Set, error) {
+	s := &Set{dir: dir, force: force}
 	for missing := filepath.Clean(dir); ; missing = filepath.Dir(missing) {
 		if _, err := os.Lstat(missing); !errors.Is(err, fs.ErrNotExist) {
 			break
@@ -135,11 +131,11 @@ func New(dir string, names []string, force bool) (*Set, error) {
 	return s, nil
 }
 
-// Create makes a file, open for reading and writing, that will have one of the set's names. The caller closes it before
-// the set ends; it has no name until then that it could be opened by again.
+// Create makes a file, open for reading and writing, that will have this name. The set closes it; a caller that has
+// written it may do so before.
 func (s *Set) Create(name string) (*os.File, error) {
-	if !slices.Contains(s.names, name) {
-		return nil, fmt.Errorf("output %s: not among those that were announced", name)
+	if err := checkName(name); err != nil {
+		return nil, err
 	}
 	if slices.ContainsFunc(s.files, func(d *draft) bool { return d.name == name }) || s.done {
 		return nil, fmt.Errorf("output %s: made already", name)
@@ -153,7 +149,8 @@ func (s *Set) Create(name string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("output %s: %w", name, err)
 	}
-	return os.NewFile(uintptr(fd), filepath.Join(s.dir, name)), nil
+	d.handed = os.NewFile(uintptr(fd), filepath.Join(s.dir, name))
+	return d.handed, nil
 }
 
 func (d *draft) open(dir string) error {
@@ -178,9 +175,9 @@ func (d *draft) openNamed(dir string) error {
 	return file.Chmod(0o644)
 }
 
-// Digests computes the digests of all files made so far that have none yet, on all cores, and returns them in the order
+// Seal computes the digests of all files made so far that have none yet, on all cores, and returns them in the order
 // they were made. These files must not be written any more.
-func (s *Set) Digests(ctx context.Context) ([]File, error) {
+func (s *Set) Seal(ctx context.Context) ([]File, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, d := range s.files {
@@ -213,7 +210,7 @@ func (s *Set) Digests(ctx context.Context) ([]File, error) {
 // contents stay untouched; others are an [*ExistsError] without force. On an error the folder is as it was before, but
 // on a file system that cannot exchange two names (RENAME_EXCHANGE of rename(2)) an output that was replaced is gone.
 func (s *Set) Commit(ctx context.Context) ([]File, error) {
-	files, err := s.Digests(ctx)
+	files, err := s.Seal(ctx)
 	if err != nil {
 		return nil, errors.Join(err, s.Abort())
 	}
@@ -332,8 +329,10 @@ func (s *Set) close() error {
 	var err error
 	for _, d := range s.files {
 		err = errors.Join(err, d.discard())
-		if e := d.file.Close(); e != nil && !errors.Is(e, os.ErrClosed) {
-			err = errors.Join(err, e)
+		for _, f := range []*os.File{d.handed, d.file} {
+			if e := f.Close(); e != nil && !errors.Is(e, os.ErrClosed) && !errors.Is(e, os.ErrInvalid) {
+				err = errors.Join(err, e)
+			}
 		}
 	}
 	return err
