@@ -179,8 +179,8 @@ func (l *listing) names(w io.Writer, contents string) error {
 	return s.w.Flush()
 }
 
-// inodes takes the numbers of files out of what debugfs said to the commands
-// of names: a line for each write. By its number a file is found at once,
+// inodes takes the numbers of files and devices out of what debugfs said to the
+// commands of names: a line for each write and mknod. By its number a file is found at once,
 // while a name is looked for from its directory's beginning.
 func (l *listing) inodes(said io.Reader) error {
 	lines := bufio.NewScanner(said)
@@ -194,7 +194,8 @@ func (l *listing) inodes(said io.Reader) error {
 		return "", false
 	}
 	for _, e := range l.entries {
-		if e.header.Typeflag != tar.TypeReg {
+		switch e.header.Typeflag {
+		case tar.TypeDir, tar.TypeSymlink, tar.TypeLink:
 			continue
 		}
 		n, ok := next()

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -289,7 +290,7 @@ func summarize(t *testing.T, root string) map[string]string {
 func xattrs(t *testing.T, path string) (s string) {
 	t.Helper()
 	list := make([]byte, 4096)
-	n, err := llistxattr(path, list)
+	n, err := unix.Llistxattr(path, list)
 	if err != nil {
 		t.Fatalf("list extended attributes of %s: %v", path, err)
 	}
@@ -297,7 +298,7 @@ func xattrs(t *testing.T, path string) (s string) {
 	slices.Sort(names)
 	for _, name := range names {
 		value := make([]byte, 4096)
-		n, err := lgetxattr(path, name, value)
+		n, err := unix.Lgetxattr(path, name, value)
 		if err != nil {
 			t.Fatalf("read %s of %s: %v", name, path, err)
 		}
