@@ -55,7 +55,7 @@ func (e *Erofs) Write(ctx context.Context, tree Tree, path string) error {
 	if err != nil {
 		return fmt.Errorf("erofs: %w", err)
 	}
-	options, err := help(ctx, e.tool, "mkfs.erofs", "--help")
+	options, err := help(ctx, e.tool, path, "mkfs.erofs", "--help")
 	if err != nil {
 		return fmt.Errorf("erofs: %w", err)
 	}

@@ -54,7 +54,7 @@ func (s *Squashfs) Write(ctx context.Context, tree Tree, path string) error {
 	if err != nil {
 		return fmt.Errorf("squashfs: %w", err)
 	}
-	options, err := help(ctx, s.tool, "mksquashfs", "-help")
+	options, err := help(ctx, s.tool, path, "mksquashfs", "-help")
 	if err != nil {
 		return fmt.Errorf("squashfs: %w", err)
 	}

@@ -100,14 +100,14 @@ func explain(cmd Command, do func(Command) error) error {
 }
 
 // help returns what a program prints about its options, which tells better
-// than a version number what it can do. Old programs exit with an error.
-func help(ctx context.Context, tool Tool, argv ...string) (string, error) {
-	var out bytes.Buffer
-	dir, err := os.MkdirTemp("", "applbuild-help-")
+// than a version number what it can do. Old programs exit with an error. It
+// runs where the image is to be.
+func help(ctx context.Context, tool Tool, image string, argv ...string) (string, error) {
+	dir, err := filepath.Abs(filepath.Dir(image))
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	var out bytes.Buffer
 	err = tool.Run(ctx, Command{Argv: argv, Env: environment(), Stdout: &out, Stderr: &out, Dir: dir})
 	if ctx.Err() != nil {
 		return "", ctx.Err()
