@@ -265,7 +265,8 @@ func parseTriggers(data []byte) ([]Trigger, error) {
 // of the form of a package name, which becomes a file name.
 func validTrigger(s string) bool {
 	if !strings.HasPrefix(s, "/") {
-		return validName(s) && !strings.Contains(s, "_")
+		// The last are files of dpkg's own where named triggers have theirs.
+		return validName(s) && !strings.Contains(s, "_") && s != "File" && s != "Unincorp" && s != "Lock"
 	}
 	if len(s) == 1 || !isClean(s[1:]) {
 		return false

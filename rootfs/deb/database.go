@@ -165,18 +165,10 @@ func (d *Database) lookup(c *Control) *Package {
 }
 
 // add records a package as unpacked and writes its control members and its
-// list. Files that it took over from others leave their lists.
-func (d *Database) add(p *Package, taken []string) error {
-	for _, file := range taken {
-		for _, other := range d.owners[file] {
-			if other.Control.Name() != p.Control.Name() {
-				other.Files = slices.DeleteFunc(other.Files, func(s string) bool { return s == file })
-				other.stale = true
-			}
-		}
-		d.owners[file] = slices.DeleteFunc(d.owners[file], func(o *Package) bool {
-			return o.Control.Name() != p.Control.Name()
-		})
+// list. What it took over from others leaves their lists.
+func (d *Database) add(p *Package, taken []takenPath) error {
+	for _, t := range taken {
+		d.take(p, t)
 	}
 	p.State = StateUnpacked
 	p.stale = true
@@ -194,6 +186,41 @@ func (d *Database) add(p *Package, taken []string) error {
 		}
 	}
 	return d.writeLists()
+}
+
+// A takenPath is what a package put on the disk, by its name in the list.
+type takenPath struct {
+	path string
+	dir  bool // shared by many, so nobody owns it
+}
+
+// take makes p the owner of a path, beside the other instances of its name
+// and whoever has a diversion between itself and p.
+func (d *Database) take(p *Package, t takenPath) {
+	diversion, diverted := d.diversions.byPath[t.path]
+	name := p.Control.Name()
+	var owners []*Package
+	for _, other := range d.owners[t.path] {
+		if other.Control.Name() == name || diverted && (diversion.Package == name || diversion.Package == other.Control.Name()) {
+			owners = append(owners, other)
+			continue
+		}
+		other.Files = slices.DeleteFunc(other.Files, func(s string) bool { return s == t.path })
+		other.stale = true
+		for i := range other.conffiles {
+			if other.conffiles[i].path == t.path {
+				other.conffiles[i].obsolete = true
+			}
+		}
+	}
+	if !t.dir {
+		owners = append(owners, p)
+	}
+	if len(owners) == 0 {
+		delete(d.owners, t.path)
+		return
+	}
+	d.owners[t.path] = owners
 }
 
 // memberMode keeps the shipped mode; scripts are made executable when dpkg

@@ -29,7 +29,7 @@ type unpacking struct {
 	pkg       *Package
 	conffiles map[string]bool // paths that are conffiles of this package
 	placed    map[string]bool // conffiles that wait with newSuffix
-	taken     []string        // paths in the .list form that are this package's now
+	taken     []takenPath     // what is this package's now
 	buf       []byte
 }
 
@@ -94,12 +94,12 @@ func (p *unpacking) entry(h *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	keep, err := p.conflict(h, existing)
+	verdict, err := p.conflict(h, existing)
 	if err != nil {
 		return err
 	}
 	switch {
-	case keep:
+	case verdict == keepOther:
 		p.pkg.Files = p.pkg.Files[:len(p.pkg.Files)-1]
 		if conffile {
 			p.markObsolete(listPath(h.Name))
@@ -108,7 +108,10 @@ func (p *unpacking) entry(h *tar.Header, r io.Reader) error {
 	case p.u.excluded(h) || existing == existsSameDir:
 		return nil
 	}
-	p.taken = append(p.taken, listPath(h.Name))
+	p.taken = append(p.taken, takenPath{listPath(h.Name), h.Typeflag == tar.TypeDir})
+	if verdict == shareWithOther {
+		return p.compareShared(h, r, name)
+	}
 	if conffile {
 		p.placed[name] = true
 		return p.make(h, r, name+newSuffix, absent)
