@@ -124,8 +124,8 @@ func (u *UKI) sections(linux Content) ([]section, error) {
 	return sections, nil
 }
 
-// joinInitrds puts archives behind each other, each but the last padded to 4
-// bytes: the kernel looks for the next one there.
+// joinInitrds puts archives behind each other, each padded to 4 bytes: the
+// kernel looks for the next one there.
 func joinInitrds(initrds []Content) Content {
 	if len(initrds) == 1 {
 		return initrds[0]
