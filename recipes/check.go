@@ -122,7 +122,7 @@ func (c *checker) root() {
 	most, known := algorithms[root.Compression.Algorithm]
 	switch level := root.Compression.Level; {
 	case !known && root.Filesystem == Ext4:
-		c.add("root.compression.algorithm", "ext4 has no compression", "remove it, or use squashfs or erofs")
+		c.add("root.compression.algorithm", "ext4 has no compression", "write compression: none, or use squashfs or erofs")
 	case !known:
 		var names []string
 		for name := range algorithms {

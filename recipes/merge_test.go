@@ -93,7 +93,7 @@ func TestManyIncludesAreRefused(t *testing.T) {
 }
 
 func TestSet(t *testing.T) {
-	text := head + "packages: [vim, nano]\nusers: [{name: admin, groups: [adm]}]\nfiles: [{path: /etc/a.conf, content: x}]\nmirrors: [http://a.example]\nboot: {cmdline: quiet}\n"
+	text := head + "packages: [vim, nano]\nusers: [{name: admin, groups: [adm]}]\nfiles: [{path: /etc/a.conf, content: x}]\nmirrors: [http://a.example]\nboot: {cmdline: quiet}\nunits: {enable: [a.service, b.service]}\n"
 	for _, test := range []struct {
 		set       []string
 		key, want string
@@ -114,6 +114,8 @@ func TestSet(t *testing.T) {
 		{[]string{"boot.cmdline+=debug"}, "boot", `{"loader":"uki","cmdline":["quiet","debug"],"esp_size":0}`},
 		{[]string{"kernel=linux-image-amd64", "kernel.modules+=loop"}, "kernel", `{"package":"linux-image-amd64","modules":["loop"]}`},
 		{[]string{"files[0].content="}, "files", `[{"path":"/etc/a.conf","content":"","mode":"0644","owner":"root:root"}]`},
+		{[]string{"units.mask+=[a.service, c.service]"}, "units", `{"enable":["b.service"],"mask":["a.service","c.service"]}`},
+		{[]string{"units.disable=[b.service]", "units.enable[0]=d.service"}, "units", `{"enable":["d.service"],"disable":["b.service"]}`},
 		{[]string{"version=1.10"}, "version", `"1.10"`},
 	} {
 		r := load(t, files{"r.yml": text}, test.set...)

@@ -89,7 +89,17 @@ func (s *setter) in(n *node, t reflect.Type, f field, path []string) *node {
 		at = len(result.entries)
 		result.entries = append(result.entries, entry{key: key, pos: s.pos})
 	}
-	result.entries[at].value = s.in(result.entries[at].value, t.Field(known[i].index).Type, known[i], path[1:])
+	value := s.in(result.entries[at].value, t.Field(known[i].index).Type, known[i], path[1:])
+	if s.err != nil {
+		return nil
+	}
+	result.entries[at].value = value
+	if t == reflect.TypeFor[Units]() {
+		others := *result
+		others.entries = slices.Delete(slices.Clone(result.entries), at, at+1)
+		others = *withoutUnits(&others, &node{entries: []entry{{value: value}}})
+		result.entries = append(others.entries, result.entries[at])
+	}
 	return result
 }
 

@@ -111,8 +111,8 @@ type draft struct {
 	name   string
 	file   *os.File
 	handed *os.File // the same file, as Create gave it to the caller
-	temp   string // its hidden name, if it has one
-	sealed *File  // once its digest is known
+	temp   string   // its hidden name, if it has one
+	sealed *File    // once its digest is known
 }
 
 // New begins a set of outputs in dir, which is made where it is missing. With force, outputs that are there already are
