@@ -13,7 +13,6 @@ import (
 	"github.com/applbuild/applbuild/builder/store"
 	"github.com/applbuild/applbuild/rootfs"
 	"github.com/applbuild/applbuild/rootfs/distro"
-	"github.com/applbuild/applbuild/rootfs/sandbox"
 )
 
 // What the result of the stage base holds.
@@ -31,7 +30,7 @@ func (img *build) base(ctx context.Context) (*store.Result, error) {
 		}
 		defer scratch.Remove(context.WithoutCancel(ctx))
 		b := rootfs.Base{
-			Packages: img.store.Path(archiveDir),
+			Packages: filepath.Join(img.store.Path(archiveDir), "packages"),
 			Arch:     img.arch.Name,
 			Aliases:  img.aliases(),
 			Locales:  img.locales(),
@@ -121,9 +120,4 @@ func (img *build) checkLocale() error {
 		return nil
 	}
 	return img.recipe.Problem("locale", fmt.Sprintf("locale %s is compiled by the package locales, which is not installed", locale), "add locales to packages, or use C.UTF-8", nil)
-}
-
-// checkHost refuses what this host cannot do, before anything is downloaded.
-func (b *Builder) checkHost(ctx context.Context) error {
-	return sandbox.Check(ctx, sandbox.Range)
 }

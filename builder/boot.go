@@ -188,7 +188,7 @@ func (img *build) kernelFile(ctx context.Context) ([]byte, error) {
 // bootLoader takes systemd's stub and, where the recipe asks for it, its boot
 // loader out of their packages.
 func (img *build) bootLoader(ctx context.Context, d *store.Draft) error {
-	efi := strings.ToLower(img.arch.EFIName)
+	efi := efiSuffix(img.arch.EFIName)
 	wanted := map[string]string{fileStub: "usr/lib/systemd/boot/efi/linux" + efi + ".efi.stub"}
 	if img.recipe.Boot.Loader == recipes.LoaderSystemdBoot {
 		wanted[fileLoader] = "usr/lib/systemd/boot/efi/systemd-boot" + efi + ".efi"
@@ -215,6 +215,9 @@ func (img *build) bootLoader(ctx context.Context, d *store.Draft) error {
 	}
 	return nil
 }
+
+// efiSuffix is how systemd's files name an architecture: x64, aa64.
+func efiSuffix(name string) string { return strings.ToLower(name) }
 
 func writeFile(d *store.Draft, name string, data []byte) error {
 	return os.WriteFile(d.File(name), data, 0o644)
@@ -281,8 +284,18 @@ func (img *build) uki(ctx context.Context, boot, root *store.Result) (*store.Res
 		if err := u.Build(f); err != nil {
 			return err
 		}
-		d.Set("cmdline", cmdline)
-		return f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		d.Set(valueCmdline, cmdline)
+		var loader []byte
+		if img.recipe.Boot.Loader == recipes.LoaderSystemdBoot {
+			if loader, err = readResult(ctx, boot, fileLoader); err != nil {
+				return img.damaged(boot, err)
+			}
+		}
+		return img.esp(ctx, d, io.NewSectionReader(f, 0, info.Size()), loader)
 	})
 	return result, err
 }

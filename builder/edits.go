@@ -30,11 +30,11 @@ type edits struct {
 	Overlay  []overlay.File
 	// Sources and the file's name are apt's, for an image that has apt.
 	SourcesFile, Sources string
-	Users    []recipes.User
-	Files    []fileEdit
-	Units    recipes.Units
-	Remove   recipes.Remove
-	Boots    bool // an init must be there
+	Users                []recipes.User
+	Files                []fileEdit
+	Units                recipes.Units
+	Remove               recipes.Remove
+	Boots                bool // an init must be there
 }
 
 // fileEdit is one file, folder or link that a recipe puts into the tree.

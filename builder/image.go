@@ -47,11 +47,13 @@ type build struct {
 // Image builds the recipe's disk and writes it, with all that goes beside it,
 // into a folder: all files or none.
 func (b *Builder) Image(ctx context.Context, recipe *recipes.Recipe, o ImageOptions) (*Built, error) {
-	if err := b.preflight(recipe); err != nil {
+	if err := b.preflight(ctx, recipe); err != nil {
 		return nil, err
 	}
-	names := outputNames(recipe)
-	clash := output.Check(o.Dir, names)
+	var clash *output.ExistsError
+	if err := output.Check(o.Dir, outputNames(recipe)); err != nil && !errors.As(err, &clash) {
+		return nil, err
+	}
 	l, err := b.currentLock(recipe)
 	if clash != nil && !o.Force && l == nil {
 		return nil, clash
@@ -101,6 +103,9 @@ func (b *Builder) newBuild(ctx context.Context, recipe *recipes.Recipe, l *lock.
 		img.clock = l.Newest()
 	}
 	img.clock = img.clock.UTC().Truncate(time.Second)
+	if err := img.checkLocale(); err != nil {
+		return nil, err
+	}
 	if img.edits, err = readEdits(ctx, recipe, l); err != nil {
 		return nil, err
 	}
@@ -196,6 +201,9 @@ func outputNames(recipe *recipes.Recipe) []string {
 	}
 	return names
 }
+
+// DiskName is the name of the disk that a recipe is built into.
+func DiskName(recipe *recipes.Recipe) string { return outputStem(recipe) + ".raw" }
 
 func outputStem(recipe *recipes.Recipe) string {
 	return fmt.Sprintf("%s_%s_%s", recipe.Name, recipe.Version, recipe.Architecture)

@@ -72,12 +72,20 @@ func (img *build) plan() (keys, error) {
 		Seed  string
 		Clock int64
 	}{img.edits, r.Root, r.Seed, clock}, k.base, k.tools)
-	k.uki = key("uki", ukiVersion, img.commandLine(""), k.boot, k.root)
+	k.uki = key("uki", ukiVersion, struct {
+		Cmdline, Name, Version, Seed string
+		Boot                         recipes.Boot
+		Clock                        int64
+	}{img.commandLine(""), r.Name, r.Version, r.Seed, r.Boot, clock}, k.boot, k.root, k.tools)
+	digest, digestErr := r.Digest()
+	if err == nil {
+		err = digestErr
+	}
 	k.disk = key("disk", diskVersion, struct {
-		Name, Version, Seed string
-		Boot                recipes.Boot
-		Clock               int64
-	}{r.Name, r.Version, r.Seed, r.Boot, clock}, k.uki, k.root, k.tools)
+		Recipe  string
+		Sources []lock.Source
+		Clock   int64
+	}{digest, img.lock.Sources, clock}, k.uki, k.root)
 	return k, err
 }
 

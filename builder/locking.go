@@ -137,48 +137,45 @@ func (b *Builder) sources(recipe *recipes.Recipe, arch string) ([]archive.Source
 // lockFor returns the lock beside the recipe, made anew where it is missing or
 // no longer fits.
 func (b *Builder) lockFor(ctx context.Context, recipe *recipes.Recipe) (*lock.Lock, error) {
-	release, err := distro.Lookup(recipe.Distribution, recipe.Release)
-	if err != nil {
-		return nil, &recipes.Error{Position: recipe.Position("release"), What: err.Error(), Do: "choose one of these", Err: err}
+	l, err := b.currentLock(recipe)
+	if l != nil || err != nil {
+		return l, err
 	}
-	inputs, err := b.inputsOf(recipe, release).digest()
-	if err != nil {
-		return nil, err
+	if b.settings.Locked {
+		return nil, fmt.Errorf("%w: %s is missing or not what %s asks for now, and --locked forbids making it: run `applbuild lock %s`", ErrLock, lock.PathFor(recipe.File()), recipe.File(), recipe.File())
 	}
-	name := lock.PathFor(recipe.File())
-	l, err := lock.Read(name)
-	switch {
-	case err == nil && l.Inputs == inputs:
-		return l, nil
-	case err != nil && !errors.Is(err, lock.ErrMissing):
-		return nil, err
-	case b.settings.Locked && err != nil:
-		return nil, fmt.Errorf("%w: %w, and --locked forbids making it", ErrLock, err)
-	case b.settings.Locked:
-		return nil, fmt.Errorf("%w: %s is not what %s asks for now, and --locked forbids changing it: run `applbuild lock`", ErrLock, name, recipe.File())
-	}
-	return b.Lock(ctx, recipe, LockOptions{})
+	return b.newLock(ctx, recipe, LockOptions{})
 }
 
 // LockOptions says how far a lock may move.
 type LockOptions struct {
-	// Keep holds packages of the lock that is there at their versions, all but
-	// those of Move and what they need.
-	Keep bool
-	Move []string
+	// Update makes the lock anew though it fits.
+	Update bool
+	// Only names the packages of the lock that move; all others stay at their
+	// versions while the archive has them. None means that all move.
+	Only []string
 }
 
-// Lock resolves the recipe's packages, the initrd's and the tools', and writes
-// the lock beside the recipe.
-func (b *Builder) Lock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (*lock.Lock, error) {
+// Relock makes the lock beside the recipe where it is missing or doesn't fit,
+// or is to be updated. changed says that it was written.
+func (b *Builder) Relock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (l *lock.Lock, changed bool, err error) {
+	if !o.Update {
+		if l, err = b.currentLock(recipe); l != nil || err != nil {
+			return l, false, err
+		}
+	}
+	l, err = b.newLock(ctx, recipe, o)
+	return l, err == nil, err
+}
+
+// newLock resolves the recipe's packages, the initrd's and the tools', and
+// writes the lock beside the recipe.
+func (b *Builder) newLock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (*lock.Lock, error) {
 	l, err := b.resolveLock(ctx, recipe, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.Write(lock.PathFor(recipe.File())); err != nil {
-		return nil, err
-	}
-	return l, nil
+	return l, l.Write(lock.PathFor(recipe.File()))
 }
 
 func (b *Builder) resolveLock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (*lock.Lock, error) {
@@ -195,20 +192,25 @@ func (b *Builder) resolveLock(ctx context.Context, recipe *recipes.Recipe, o Loc
 		Version: lock.Version, Inputs: inputs, Distribution: in.Distribution, Release: in.Release, Architecture: in.Architecture,
 	}
 	locker := &locker{lock: l, sources: map[sourceID]int{}}
-	target, err := b.universe(ctx, recipe, recipe.Architecture, locker)
+	available, err := b.available(ctx, recipe, recipe.Architecture, locker)
 	if err != nil {
 		return nil, err
 	}
-	host := target
+	hostAvailable := available
 	if b.settings.HostArch != recipe.Architecture {
-		if host, err = b.universe(ctx, recipe, b.settings.HostArch, locker); err != nil {
+		if hostAvailable, err = b.available(ctx, recipe, b.settings.HostArch, locker); err != nil {
 			return nil, err
 		}
 	}
 	err = b.stage(stageLock, func() (bool, error) {
-		names, err := held(recipe, in.Packages, target, o)
+		names, err := held(recipe, in.Packages, available, o)
 		if err != nil {
 			return false, err
+		}
+		target := resolve.NewUniverse(recipe.Architecture, available)
+		host := target
+		if b.settings.HostArch != recipe.Architecture {
+			host = resolve.NewUniverse(b.settings.HostArch, hostAvailable)
 		}
 		image, err := target.Resolve(resolve.Request{Names: names, Essential: true, Recommends: recipe.Recommends})
 		if err != nil {
@@ -234,26 +236,27 @@ func (b *Builder) resolveLock(ctx context.Context, recipe *recipes.Recipe, o Loc
 
 // held turns the recipe's names into requests that keep what the old lock has,
 // but for the packages that are to move.
-func held(recipe *recipes.Recipe, names []string, u *resolve.Universe, o LockOptions) ([]string, error) {
-	if !o.Keep {
+func held(recipe *recipes.Recipe, names []string, available []*resolve.Package, o LockOptions) ([]string, error) {
+	if len(o.Only) == 0 {
 		return names, nil
 	}
 	old, err := lock.Read(lock.PathFor(recipe.File()))
 	if err != nil {
 		return nil, err
 	}
-	locked := map[string]bool{}
-	for _, p := range old.Packages {
-		locked[p.Name] = true
-	}
-	for _, name := range o.Move {
-		if !locked[name] {
+	for _, name := range o.Only {
+		if !slices.ContainsFunc(old.Packages, func(p lock.Package) bool { return p.Name == name }) {
 			return nil, fmt.Errorf("%s is not in the lock: name a package that is, or none to move all", name)
 		}
 	}
+	type version struct{ name, version, arch string }
+	have := map[version]bool{}
+	for _, p := range available {
+		have[version{p.Name, p.Version, p.Arch}] = true
+	}
 	requests := slices.Clone(names)
 	for _, p := range old.Packages {
-		if !slices.Contains(o.Move, p.Name) && u.Has(p.Name, p.Version) {
+		if !slices.Contains(o.Only, p.Name) && have[version{p.Name, p.Version, p.Arch}] {
 			requests = append(requests, p.Name+"="+p.Version)
 		}
 	}
@@ -333,8 +336,8 @@ func (l *locker) packages(resolved []*resolve.Package) []lock.Package {
 	return packages
 }
 
-// universe brings the indexes of an architecture and reads them.
-func (b *Builder) universe(ctx context.Context, recipe *recipes.Recipe, arch string, l *locker) (*resolve.Universe, error) {
+// available brings the indexes of an architecture and reads them.
+func (b *Builder) available(ctx context.Context, recipe *recipes.Recipe, arch string, l *locker) ([]*resolve.Package, error) {
 	sources, err := b.sources(recipe, arch)
 	if err != nil {
 		return nil, err
@@ -360,7 +363,7 @@ func (b *Builder) universe(ctx context.Context, recipe *recipes.Recipe, arch str
 	if err != nil {
 		return nil, err
 	}
-	return resolve.NewUniverse(arch, packages), nil
+	return packages, nil
 }
 
 // readIndexes reads all indexes side by side; the packages stand in the order
@@ -377,6 +380,7 @@ func readIndexes(indexes []archive.Index) ([]*resolve.Package, error) {
 			defer r.Close()
 			origin := &resolve.Origin{
 				URI: index.Source.URI, Suite: index.Source.Suite, Component: index.Component,
+				Codename: index.Release.Codename, Version: index.Release.Version,
 				Pin: pin(index), Order: i,
 			}
 			lists[i], err = resolve.ReadPackages(r, origin)

@@ -40,11 +40,11 @@ func (img *build) root(ctx context.Context, base *store.Result) (*store.Result, 
 			return err
 		}
 		defer closeTree()
-		packages, err := readInventory(t, img.lock)
+		found, err := readInventory(t, img.lock)
 		if err != nil {
 			return err
 		}
-		data, err := json.Marshal(packages)
+		data, err := json.Marshal(found)
 		if err != nil {
 			return err
 		}

@@ -242,6 +242,9 @@ func (p *progress) stages() []stageTime {
 	return append([]stageTime(nil), p.done...)
 }
 
+// elapsed is the time since the start.
+func (p *progress) elapsed() time.Duration { return p.now().Sub(p.start) }
+
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
 
 func byteText(n int64) string {

@@ -48,12 +48,13 @@ var (
 	ubuntuKernel = everywhere("linux-image-virtual")
 
 	// systemd in the initrd: udev and dmsetup bring the rules without which
-	// /dev/mapper/root never appears, e2fsprogs checks and makes partitions.
-	initrdBase = []string{"systemd", "udev", "dmsetup", "kmod", "mount", "util-linux", "e2fsprogs", "libcryptsetup12"}
+	// /dev/mapper/root never appears, e2fsprogs checks and makes partitions,
+	// base-files and base-passwd say which system it is and who there is.
+	initrdBase = []string{"base-files", "base-passwd", "systemd", "udev", "dmsetup", "kmod", "mount", "util-linux", "e2fsprogs", "libcryptsetup12"}
 	// Where verity and repart have packages of their own.
 	initrdSplit = append(append([]string(nil), initrdBase...), "systemd-cryptsetup", "systemd-repart")
 
-	buildTools = []string{"squashfs-tools", "erofs-utils", "e2fsprogs", "dosfstools", "mtools", "kmod"}
+	buildTools = []string{"squashfs-tools", "erofs-utils", "e2fsprogs", "dosfstools", "mtools"}
 	bootTools  = map[string][]string{"amd64": {"qemu-system-x86", "ovmf"}, "arm64": {"qemu-system-arm", "qemu-efi-aarch64"}}
 )
 

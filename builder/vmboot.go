@@ -1,0 +1,190 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/applbuild/applbuild/builder/lock"
+	"github.com/applbuild/applbuild/builder/plan"
+	"github.com/applbuild/applbuild/builder/vm"
+	"github.com/applbuild/applbuild/recipes"
+	"github.com/applbuild/applbuild/rootfs/archive"
+	"github.com/applbuild/applbuild/rootfs/distro"
+	"github.com/applbuild/applbuild/rootfs/resolve"
+	"github.com/applbuild/applbuild/rootfs/sandbox"
+)
+
+// The release that QEMU and its firmware are taken from, whatever the image is
+// made of: the emulation of older ones is wrong (their cmpxchg16b makes guests
+// panic).
+const (
+	bootToolsDistribution = "debian"
+	bootToolsRelease      = "trixie"
+)
+
+// BootOptions says what to boot and how.
+type BootOptions struct {
+	Image   string // the disk
+	Arch    string // the disk's architecture, as dpkg names it
+	Memory  int64  // bytes; 0 is 2 GiB
+	CPUs    int    // 0 is 2
+	Accel   vm.Accel
+	SSHPort int  // of the host's loopback that leads to the guest's port 22; 0 is none
+	Write   bool // let the guest's writes through to the disk
+	Timeout time.Duration
+
+	CmdlineExtra string
+	Credentials  []vm.Credential
+
+	Console io.Writer // takes what the guest prints
+	Input   io.Reader // a terminal for the console; nil is none
+	Line    func(vm.Line)
+	Now     func() time.Time
+}
+
+// Boot boots a disk in QEMU with UEFI firmware, out of a tools tree of its own,
+// and says how that ended.
+func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
+	arch, err := distro.LookupArch(o.Arch)
+	if err != nil {
+		return nil, err
+	}
+	image, err := filepath.Abs(o.Image)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(image); err != nil {
+		return nil, fmt.Errorf("disk: %w", err)
+	}
+	tools, err := b.bootTools(ctx, o.Arch)
+	if err != nil {
+		return nil, fmt.Errorf("QEMU: %w", err)
+	}
+	firmware, err := firmwareIn(tools.dir, o.Arch)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := b.store.Scratch("boot")
+	if err != nil {
+		return nil, err
+	}
+	defer scratch.Remove(context.WithoutCancel(ctx))
+	machine := &vm.Machine{
+		Arch: o.Arch, Program: "/usr/bin/" + arch.QEMU, Firmware: firmware,
+		Disks:  []vm.Drive{{Path: image, Write: o.Write}},
+		Memory: o.Memory, CPUs: o.CPUs, Accel: o.Accel,
+		SSHPort: o.SSHPort, CmdlineExtra: o.CmdlineExtra, Credentials: o.Credentials,
+		Console: o.Console, Input: o.Input, Line: o.Line, Warn: b.settings.Observer.Notice,
+		Timeout: o.Timeout, Dir: scratch.Dir, Now: o.Now,
+		Runner: qemuRunner{tools: tools.dir},
+	}
+	return machine.Run(ctx)
+}
+
+// firmwareIn finds the firmware of an architecture in the tools tree. The code
+// is named as QEMU sees it, the variables as this process does.
+func firmwareIn(dir, arch string) (vm.Firmware, error) {
+	code, vars := "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	if arch == "arm64" {
+		code, vars = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"
+		if !fileIn(dir, code) {
+			code = "/usr/share/AAVMF/AAVMF_CODE.fd"
+		}
+	}
+	if !fileIn(dir, code) || !fileIn(dir, vars) {
+		return vm.Firmware{}, fmt.Errorf("the tools tree has no firmware for %s (%s): its packages ovmf and qemu-efi-aarch64 should bring it", arch, code)
+	}
+	return vm.Firmware{Code: code, Vars: filepath.Join(dir, vars)}, nil
+}
+
+func fileIn(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+// qemuRunner runs QEMU in a sandbox that sees the tools and the paths it is
+// given, at their own places.
+type qemuRunner struct{ tools string }
+
+// Run implements vm.Runner.
+func (r qemuRunner) Run(ctx context.Context, c vm.Command) error {
+	spec := sandbox.Spec{
+		Binds: []sandbox.Bind{{Source: filepath.Join(r.tools, "usr"), Target: "/usr", ReadOnly: true}},
+		Argv:  c.Argv, Env: c.Env, Files: c.Files,
+		Devices: c.Devices, Network: c.Network,
+		Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr,
+		Terminal: c.Stdin != nil,
+	}
+	for _, name := range []string{"bin", "lib", "lib64", "sbin"} {
+		spec.Links = append(spec.Links, sandbox.Link{Path: "/" + name, Target: "usr/" + name})
+	}
+	for _, p := range c.Paths {
+		spec.Binds = append(spec.Binds, sandbox.Bind{Source: p.Name, Target: p.Name, ReadOnly: !p.Write})
+	}
+	return sandbox.Run(ctx, spec)
+}
+
+// bootTools brings QEMU and its firmware. They are pinned by a lock of their
+// own in the store, which is made anew when the archive no longer has them.
+func (b *Builder) bootTools(ctx context.Context, guest string) (*toolsTree, error) {
+	release, err := distro.Lookup(bootToolsDistribution, bootToolsRelease)
+	if err != nil {
+		return nil, err
+	}
+	name := b.store.Path("boot-tools-" + guest + ".lock.yml")
+	l, err := lock.Read(name)
+	fresh := false
+	if err != nil {
+		if l, err = b.lockBootTools(ctx, release, guest, name); err != nil {
+			return nil, err
+		}
+		fresh = true
+	}
+	recipe := &recipes.Recipe{Distribution: release.Distribution, Release: release.Name}
+	var key plan.Key
+	for {
+		err = nil
+		key = toolsKey(l.Tools, &err)
+		if err != nil {
+			return nil, err
+		}
+		if b.store.HasFolder(key) {
+			break
+		}
+		err = b.fetch(ctx, recipe, l, l.Tools)
+		if err == nil {
+			break
+		}
+		if fresh || !errors.Is(err, archive.ErrNotFound) {
+			return nil, err
+		}
+		if l, err = b.lockBootTools(ctx, release, guest, name); err != nil {
+			return nil, err
+		}
+		fresh = true
+	}
+	return b.unpackTools(ctx, "qemu", key, l.Tools)
+}
+
+func (b *Builder) lockBootTools(ctx context.Context, release *distro.Release, guest, name string) (*lock.Lock, error) {
+	l := &lock.Lock{
+		Version: lock.Version, Distribution: release.Distribution, Release: release.Name, Architecture: b.settings.HostArch,
+	}
+	locker := &locker{lock: l, sources: map[sourceID]int{}}
+	recipe := &recipes.Recipe{Distribution: release.Distribution, Release: release.Name}
+	available, err := b.available(ctx, recipe, b.settings.HostArch, locker)
+	if err != nil {
+		return nil, err
+	}
+	tools, err := resolve.NewUniverse(b.settings.HostArch, available).Resolve(resolve.Request{Names: release.BootPackages(guest)})
+	if err != nil {
+		return nil, err
+	}
+	l.Tools = locker.packages(tools)
+	return l, l.Write(name)
+}
