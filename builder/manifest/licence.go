@@ -68,8 +68,19 @@ func identifier(name string) string {
 	return strings.ToUpper(m[1]) + "-" + version + later
 }
 
-// comment matches lines that dpkg's own parser would not take, and that many copyright files have all the same.
-var comment = regexp.MustCompile(`(?m)^#.*\n?`)
+// withoutComments drops lines that begin with #. The format has no comments, and many copyright files have them.
+func withoutComments(data []byte) []byte {
+	if !bytes.HasPrefix(data, []byte("#")) && !bytes.Contains(data, []byte("\n#")) {
+		return data
+	}
+	kept := make([]byte, 0, len(data))
+	for line := range bytes.Lines(data) {
+		if line[0] != '#' {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
+}
 
 // licences is what a copyright file says: an SPDX expression, and the texts of the licences in it that SPDX does not
 // know, by the names they have in the expression.
@@ -86,7 +97,7 @@ func readCopyright(data []byte) licences {
 	}
 	var names []string           // of Files paragraphs, in the words of the file
 	texts := map[string]string{} // of licences, by name
-	reader := deb822.NewReader(bytes.NewReader(comment.ReplaceAll(data, nil)))
+	reader := deb822.NewReader(bytes.NewReader(withoutComments(data)))
 	for first := true; ; first = false {
 		p, err := reader.Next()
 		if err == io.EOF {

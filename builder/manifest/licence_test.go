@@ -49,6 +49,9 @@ func TestLicences(t *testing.T) {
 	if got := l.texts[l.expression]; !strings.HasPrefix(got, "The text of it.") || !strings.HasSuffix(got, "Its end.") {
 		t.Errorf("the text of an unknown licence is %q", got)
 	}
+	if l := readCopyright([]byte("# by hand\n" + strings.Replace(string(copyrightFile("Expat")), "Source:", "# more\nSource:", 1))); l.expression != "MIT" {
+		t.Errorf("with comments: %s", l.expression)
+	}
 	for _, text := range []string{"", "This package was debianized by hand.\n\nLicense: GPL-2\n", "Format: other\n\nFiles: *\nLicense: GPL-2\n"} {
 		if l := readCopyright([]byte(text)); l.expression != "" {
 			t.Errorf("%q gives %s", text, l.expression)

@@ -178,7 +178,7 @@ func check(t *testing.T, data []byte, packages int) {
 	}
 	known := map[string]bool{}
 	for _, l := range doc.OtherLicenses {
-		if known[l.LicenseIdentifier] || l.ExtractedText == "" || !regexp.MustCompile(`^LicenseRef-[A-Za-z0-9.-]+$`).MatchString(l.LicenseIdentifier) {
+		if known[l.LicenseIdentifier] || l.ExtractedText == "" || !strings.HasPrefix(l.LicenseIdentifier, "LicenseRef-") || !licenceName.MatchString(l.LicenseIdentifier) {
 			t.Errorf("licence %q", l.LicenseIdentifier)
 		}
 		known[l.LicenseIdentifier] = true
@@ -186,7 +186,7 @@ func check(t *testing.T, data []byte, packages int) {
 	ids := map[string]bool{}
 	for _, p := range doc.Packages {
 		id := string(p.PackageSPDXIdentifier)
-		if ids[id] || !regexp.MustCompile(`^[A-Za-z0-9.-]+$`).MatchString(id) {
+		if ids[id] || !licenceName.MatchString(id) {
 			t.Errorf("identifier %q", id)
 		}
 		ids[id] = true
@@ -194,14 +194,13 @@ func check(t *testing.T, data []byte, packages int) {
 	}
 }
 
+var licenceName = regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
+
 // expression checks the form of a licence expression (SPDX specification 2.3, annex D) and that what it refers to is
 // there.
 func expression(t *testing.T, name, text string, known map[string]bool) {
 	t.Helper()
-	tokens := regexp.MustCompile(`\(|\)|[A-Za-z0-9.+-]+`).FindAllString(text, -1)
-	if strings.Join(strings.Fields(regexp.MustCompile(`[()]`).ReplaceAllString(text, " ")), " ") != strings.Join(strings.Fields(regexp.MustCompile(` ?[()] ?`).ReplaceAllString(strings.Join(tokens, " "), " ")), " ") {
-		t.Errorf("%s: licence %q holds other characters", name, text)
-	}
+	tokens := strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text))
 	depth, operand := 0, false
 	for _, token := range tokens {
 		switch token {
@@ -215,6 +214,9 @@ func expression(t *testing.T, name, text string, known map[string]bool) {
 			}
 			operand = false
 		default:
+			if !licenceName.MatchString(token) {
+				t.Errorf("%s: licence %q holds %q", name, text, token)
+			}
 			if operand {
 				t.Errorf("%s: licence %q: %s follows a licence", name, text, token)
 			}
@@ -239,6 +241,9 @@ func TestSPDXOfThisMachine(t *testing.T) {
 	m := sample(t)
 	if m.Packages, err = manifest.Installed(f); err != nil {
 		t.Fatal(err)
+	}
+	if testing.Short() {
+		m.Packages = m.Packages[:min(len(m.Packages), 150)]
 	}
 	o := options()
 	o.Copyright = func(name string) []byte {
