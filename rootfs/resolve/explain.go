@@ -32,10 +32,11 @@ func (u *Universe) explain(s *state, wanted []want) error {
 		forced:  make(map[int32]cause),
 	}
 	for _, w := range wanted {
-		if w.remove {
-			e.set(u.versions[w.version].node, held)
-		} else {
+		switch {
+		case !w.remove:
 			e.candidate[u.versions[w.version].node] = w.version
+		case w.version != none:
+			e.set(u.versions[w.version].node, held)
 		}
 	}
 	chain := e.contradiction(wanted)

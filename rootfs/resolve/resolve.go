@@ -69,7 +69,7 @@ func (s *state) result() []*Package {
 
 // A want is one request after its name was looked up.
 type want struct {
-	version int32
+	version int32 // none when there is nothing to leave out
 	remove  bool
 	suite   string // of name/suite, or the pattern of a version
 	why     string // it is wanted
@@ -103,7 +103,7 @@ func (s *state) parse(req Request) ([]want, error) {
 		return again
 	})
 	for _, w := range wanted {
-		if w.remove {
+		if w.remove && w.version != none {
 			s.set(u.versions[w.version].node, protected|fixProtected|held)
 		}
 	}
@@ -119,7 +119,7 @@ func (s *state) implied(req Request) []want {
 	}
 	left := make(map[int32]bool)
 	for _, text := range req.Names {
-		if w, err := s.lookUp(text); err == nil && w.remove {
+		if w, err := s.lookUp(text); err == nil && w.remove && w.version != none {
 			left[u.versions[w.version].node] = true
 		}
 	}
@@ -184,6 +184,9 @@ func (s *state) lookUpName(text string, newest bool) (want, *UnknownPackageError
 		return s.candidate[u.versions[p.version].node] == p.version
 	}); v != none {
 		return want{version: v}, nil
+	}
+	if newest {
+		return want{version: none}, nil // a name without a package: nothing to leave out
 	}
 	return want{}, u.noCandidate(text, n)
 }
