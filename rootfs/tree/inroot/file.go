@@ -13,7 +13,6 @@ type File struct {
 	fd   int
 	name string
 	root *Root
-	err  error
 }
 
 // Create makes a new file for writing; it must not be there yet (fs.ErrExist).
