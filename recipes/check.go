@@ -3,7 +3,6 @@ package recipes
 import (
 	"fmt"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -97,8 +96,7 @@ func (c *checker) kernel() {
 		return
 	}
 	if r.Boot.Loader != LoaderNone {
-		at := "kernel.package"
-		c.add(at, "there is no kernel to boot with "+r.Boot.Loader, "name a kernel, or write boot: none")
+		c.add("kernel.package", "there is no kernel to boot with "+r.Boot.Loader, "name a kernel, or write boot: none")
 	}
 	if r.Kernel.Version != "" {
 		c.add("kernel.version", "there is no kernel to have a version", "remove it, or name the kernel's package")
@@ -253,9 +251,6 @@ func (c *checker) file(f *File, at string) {
 	}
 	if f.Source != "" {
 		f.SourceFile = relativeTo(c.recipe.positions[at+".source"].folder(c.recipe.file), f.Source)
-		if filepath.Clean(f.SourceFile) == "." && f.Source == "" {
-			c.add(at+".source", "is empty", "name a file or folder")
-		}
 	}
 }
 

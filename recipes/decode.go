@@ -241,11 +241,15 @@ func (d *decoder) fits(n *node, f field, path string) bool {
 		return false
 	}
 	pattern := f.tag.Get("pattern")
-	if pattern == "" || f.name == "password" {
-		return true // a password must not appear in a message; check does it
+	if pattern == "" {
+		return true
 	}
 	if ok, err := regexp.MatchString(pattern, n.value); err != nil || !ok {
-		d.problem(n.pos, path, strconv.Quote(shorten(n.value))+" is not valid", f.tag.Get("want"))
+		what := strconv.Quote(shorten(n.value)) + " is not valid"
+		if f.is("secret") {
+			what = "is not valid"
+		}
+		d.problem(n.pos, path, what, f.tag.Get("want"))
 		return false
 	}
 	return true

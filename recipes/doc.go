@@ -17,6 +17,9 @@
 //	default   the value of a field that is left out, in words or as written
 //	example   one value as it would be written
 //	required  the field must be given
+//	secret    the value must not appear in an error
+//	number    a text that may be written as a number without quotes
+//	minimum   the least and, as maximum, the largest of a whole number
 //	short     a scalar in place of the mapping is this field
 //	scalar    a scalar in place of the list is its only item
 //	merge     what becomes of a list that is set in two files
