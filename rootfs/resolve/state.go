@@ -61,8 +61,6 @@ const (
 	suggests
 )
 
-var kindNames = [...]string{"pre-depends on", "depends on", "conflicts with", "breaks", "recommends", "suggests"}
-
 // A relation is one alternative of one of a version's relations.
 type relation struct {
 	target   int32 // node, or none when no index mentions the name
