@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// accounts composes passwd and group from base-passwd's masters and the
-// sysusers.d(5) fragments among the packages, so that udev's rules find every
-// group they name.
+// accounts are the lines of passwd and group. They come from base-passwd's
+// masters and the sysusers.d(5) fragments among the packages, so that udev's
+// rules find every group they name.
 type accounts struct {
 	users, groups []account
 }
@@ -21,6 +21,10 @@ type account struct {
 	id   int
 	line string
 }
+
+// udevGroups are named by udev's rules and made by its package's script where
+// there is no sysusers.d fragment for them: in Debian 12 and Ubuntu up to 24.04.
+var udevGroups = []string{"input", "sgx", "kvm", "render"}
 
 const (
 	passwdMaster = "usr/share/base-passwd/passwd.master"
@@ -33,7 +37,7 @@ const (
 	firstSystemID = 100
 )
 
-// entries returns etc/passwd and etc/group.
+// accounts returns etc/passwd and etc/group.
 func (p *pool) accounts() ([]*entry, error) {
 	var a accounts
 	a.readMaster(&a.users, p.files[passwdMaster])
@@ -49,6 +53,11 @@ func (p *pool) accounts() ([]*entry, error) {
 			if err := a.readSysusers(string(e.content)); err != nil {
 				return nil, fmt.Errorf("package %s: %s: %w", e.from, name, err)
 			}
+		}
+	}
+	for _, name := range udevGroups {
+		if _, err := a.group(name, "-"); err != nil {
+			return nil, err
 		}
 	}
 	return []*entry{

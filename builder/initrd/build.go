@@ -209,6 +209,20 @@ func (t *tree) modules(p Params) ([]string, error) {
 	// for each when it is first used.
 	t.put(&entry{path: "usr/lib/modules-load.d/root.conf", mode: 0o644,
 		content: []byte(strings.Join(early, "\n") + "\n")})
+	if p.Verity {
+		// dm-verity takes the fastest SHA-256 that is there when it starts, and
+		// keeps it. One that the processor can't run is passed over.
+		var fast []string
+		for _, name := range hashModules {
+			if set.chosen[name] != nil {
+				fast = append(fast, name)
+			}
+		}
+		if len(fast) > 0 {
+			t.put(&entry{path: "usr/lib/modprobe.d/verity.conf", mode: 0o644,
+				content: []byte("softdep dm_verity pre: " + strings.Join(fast, " ") + "\n")})
+		}
+	}
 	names := slices.Clone(set.names)
 	slices.Sort(names)
 	return names, nil
@@ -263,7 +277,7 @@ func (t *tree) skeleton(p Params) error {
 // write packs and compresses the entries and returns the sizes of both.
 func write(ctx context.Context, w io.Writer, list []*entry, clock time.Time) (size, compressed int64, err error) {
 	out := &counter{w: w}
-	z, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+	z, err := zstd.NewWriter(out, zstd.WithEncoderLevel(level),
 		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))
 	if err != nil {
 		return 0, 0, err
@@ -289,6 +303,10 @@ func write(ctx context.Context, w io.Writer, list []*entry, clock time.Time) (si
 	}
 	return in.n, out.n, nil
 }
+
+// level makes 10.7 MB of trixie's 29 MB in 0.4 s. The next one up makes 10.0 MB
+// in 2.1 s, zstd -19 8.8 MB in 16 s.
+const level = zstd.SpeedBetterCompression
 
 // window is zstd's, in bytes: what the kernel and every zstd take without
 // being asked.

@@ -138,10 +138,11 @@ func TestBuildTakesWhatABootNeedsAndNoMore(t *testing.T) {
 		"usr/lib64/ld-linux-x86-64.so.2":       "link ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
 		"etc/initrd-release":                   "link ../usr/lib/initrd-release",
 		"usr/lib/initrd-release":               "file 644 ID=debian\n",
-		"etc/group":                            "file 644 root:*:0:\ndisk:*:6:\nsystemd-network:*:998:\nrender:*:999:\n",
+		"etc/group":                            "file 644 root:*:0:\ndisk:*:6:\nkvm:*:995:\nsgx:*:996:\ninput:*:997:\nsystemd-network:*:998:\nrender:*:999:\n",
 		"etc/passwd":                           "file 644 root:*:0:0:root:/root:/bin/bash\nsystemd-network:*:998:998::/:/usr/sbin/nologin\n",
 		"etc/machine-id":                       "file 644 ",
 		"usr/lib/modules-load.d/root.conf":     "file 644 squashfs\noverlay\ndm_mod\ndm_bufio\nreed_solomon\ndm_verity\n",
+		"usr/lib/modprobe.d/verity.conf":       "file 644 softdep dm_verity pre: sha256_ssse3\n",
 		"usr/lib/systemd/system/state.service": "file 644 [Service]\n",
 		"usr/lib/systemd/system-preset/00-initrd.preset":                    "file 644 disable *\n",
 		"usr/lib/systemd/system/sysinit.target.wants/systemd-udevd.service": "link ../systemd-udevd.service",
@@ -160,7 +161,7 @@ func TestBuildTakesWhatABootNeedsAndNoMore(t *testing.T) {
 			t.Errorf("%s is of no use in the initrd", name)
 		}
 	}
-	if want := []string{"dm_bufio", "dm_mod", "dm_verity", "overlay", "reed_solomon", "squashfs", "virtio", "virtio_blk"}; !slices.Equal(s.Modules, want) {
+	if want := []string{"dm_bufio", "dm_mod", "dm_verity", "overlay", "reed_solomon", "sha256_ssse3", "squashfs", "virtio", "virtio_blk"}; !slices.Equal(s.Modules, want) {
 		t.Errorf("modules %v, want %v", s.Modules, want)
 	}
 	if s.Compressed != int64(b.Len()) || s.Files != len(got) || len(s.Paths) != len(got) {

@@ -53,8 +53,8 @@ func trimModule(p string) (string, bool) {
 }
 
 // decompress returns a module's ELF file; the suffix of its name says how it
-// is compressed.
-func decompress(name string, data []byte) ([]byte, error) {
+// is compressed. More than limit bytes are refused.
+func decompress(name string, data []byte, limit int64) ([]byte, error) {
 	var r io.Reader
 	var err error
 	switch path.Ext(name) {
@@ -79,12 +79,12 @@ func decompress(name string, data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	var b bytes.Buffer
-	n, err := io.Copy(&b, io.LimitReader(r, maxModule+1))
+	n, err := io.Copy(&b, io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if n > maxModule {
-		return nil, fmt.Errorf("%s: more than %d bytes", name, maxModule)
+	if n > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
 	}
 	return b.Bytes(), nil
 }

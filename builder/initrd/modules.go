@@ -82,7 +82,7 @@ func (s *moduleSet) choose(name string) (bool, error) {
 	if e == nil {
 		return false, nil
 	}
-	data, err := decompress(e.path, e.content)
+	data, err := decompress(e.path, e.content, maxModule)
 	if err != nil {
 		return false, err
 	}
