@@ -77,11 +77,16 @@ func (c *Control) Member(name string) (Member, bool) {
 
 // Control reads the control archive. Errors match ErrFormat.
 func (f *File) Control() (*Control, error) {
-	r, err := f.open(f.control, "control.tar")
+	d := &decoders{}
+	defer d.close()
+	return f.readControl(d)
+}
+
+func (f *File) readControl(d *decoders) (*Control, error) {
+	r, err := d.openMember(f, f.control, "control.tar")
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
 	c, err := readControl(r)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.control.name, err)

@@ -77,19 +77,25 @@ func checkVersion(r io.ReaderAt, m member) error {
 	return nil
 }
 
-// open decompresses one member.
-func (f *File) open(m member, prefix string) (io.ReadCloser, error) {
-	raw := io.NewSectionReader(f.r, m.offset, m.size)
-	r, err := decompress(raw, strings.TrimPrefix(m.name, prefix))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.name, err)
-	}
-	return r, nil
-}
-
 // Data returns the decompressed data.tar. The caller closes it.
 func (f *File) Data() (io.ReadCloser, error) {
-	return f.open(f.data, "data.tar")
+	d := &decoders{}
+	r, err := d.openMember(f, f.data, "data.tar")
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return &dataReader{r, d}, nil
+}
+
+type dataReader struct {
+	io.Reader
+	decoders *decoders
+}
+
+func (d *dataReader) Close() error {
+	d.decoders.close()
+	return nil
 }
 
 // Walk calls fn for each member of data.tar in order. Names are cleaned:

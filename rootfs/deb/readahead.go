@@ -51,8 +51,10 @@ func startAhead(ctx context.Context, files []*File, jobs int) *ahead {
 	close(next)
 	for range min(jobs, len(files)) {
 		a.wg.Go(func() {
+			d := &decoders{}
+			defer d.close()
 			for p := range next {
-				p.fill()
+				p.fill(d)
 			}
 		})
 	}
@@ -67,19 +69,18 @@ func (a *ahead) stop() {
 }
 
 // fill reads a package to its end.
-func (p *opened) fill() {
-	p.control, p.err = p.file.Control()
+func (p *opened) fill(d *decoders) {
+	p.control, p.err = p.file.readControl(d)
 	close(p.ready)
 	if p.err != nil {
 		p.data.finish(p.err)
 		return
 	}
-	data, err := p.file.Data()
+	data, err := d.openMember(p.file, p.file.data, "data.tar")
 	if err != nil {
 		p.data.finish(err)
 		return
 	}
-	defer data.Close()
 	for {
 		block, ok := p.data.budget.take(p.data.turn)
 		if !ok {

@@ -30,6 +30,7 @@ type unpacking struct {
 	conffiles map[string]bool // paths that are conffiles of this package
 	placed    map[string]bool // conffiles that wait with newSuffix
 	taken     []takenPath     // what is this package's now
+	digests   digests         // nil where the package brings its own
 	buf       []byte
 }
 
@@ -56,6 +57,9 @@ func (u *Unpacker) unpackOne(ctx context.Context, from *opened) error {
 			p.pkg.conffiles = append(p.pkg.conffiles, statusConffile{path: c.Path, hash: "newconffile", remove: c.RemoveOnUpgrade})
 		}
 	}
+	if _, ok := control.Member("md5sums"); !ok && u.Database != nil {
+		p.digests = digests{}
+	}
 	err := walkTar(ctx, from.data, func(h *tar.Header, r io.Reader) error {
 		if err := p.entry(h, r); err != nil {
 			return fmt.Errorf("/%s: %w", h.Name, err)
@@ -68,7 +72,10 @@ func (u *Unpacker) unpackOne(ctx context.Context, from *opened) error {
 	if u.Database == nil {
 		return nil
 	}
-	return u.Database.add(p.pkg, p.taken)
+	if err := u.Database.add(p.pkg, p.taken); err != nil || p.digests == nil {
+		return err
+	}
+	return u.Database.write(infoFile(control, "md5sums"), p.digests.text(p.pkg.Files), 0o644)
 }
 
 // listPath is the form of a name in dpkg's lists.
@@ -313,6 +320,7 @@ func (p *unpacking) makeNew(h *tar.Header, r io.Reader, name string, a inroot.At
 		if p.conffiles[listPath(h.Linkname)] {
 			old += newSuffix
 		}
+		p.digests.link(listPath(h.Linkname), listPath(h.Name))
 		return root.Link(old, name)
 	case tar.TypeFifo:
 		return root.Mknod(name, unix.S_IFIFO, 0, a)
@@ -327,7 +335,9 @@ func (p *unpacking) file(h *tar.Header, r io.Reader, name string, a inroot.Attr)
 	if err != nil {
 		return err
 	}
+	r, done := p.digests.reader(listPath(h.Name), r)
 	n, err := io.CopyBuffer(f, r, p.buf)
+	done()
 	if err == nil && n != h.Size {
 		err = formatError("%d bytes instead of %d", n, h.Size)
 	}

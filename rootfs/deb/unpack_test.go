@@ -167,6 +167,18 @@ func TestConffilesWaitForDpkg(t *testing.T) {
 	}
 }
 
+func TestMissingDigestsAreMade(t *testing.T) {
+	root, _, err := unpack(t, &Unpacker{},
+		testPackage{name: "p", data: []entry{dir("d"), file("d/f", "content"), hardlink("d/g", "d/f"), symlink("l", "d")}},
+		testPackage{name: "q", members: map[string]string{"md5sums": "its own\n"}, data: []entry{file("h", "")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const digest = "9a0364b9e99bb480dd25e1f0284c8555" // of "content"
+	wantFile(t, root, "var/lib/dpkg/info/p.md5sums", digest+"  d/f\n"+digest+"  d/g\n")
+	wantFile(t, root, "var/lib/dpkg/info/q.md5sums", "its own\n")
+}
+
 func TestFilters(t *testing.T) {
 	root, _, err := unpack(t, &Unpacker{Filters: []Filter{{"/doc/*", false}, {"/doc/*/copyright", true}}},
 		testPackage{name: "p", data: []entry{dir("doc"), dir("doc/p"), file("doc/p/README", ""), file("doc/p/copyright", "c")}})
