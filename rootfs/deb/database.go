@@ -66,8 +66,8 @@ type Database struct {
 
 // OpenDatabase opens the database of the tree at dir and makes its folders
 // where they are missing. arch is the tree's own architecture. Files of the
-// database get the clock's time, as dpkg's own would be written now. The
-// caller closes it.
+// database get the clock's time, as dpkg's own would be written now. A tree
+// that has packages already is an error. The caller closes it.
 func OpenDatabase(dir, arch string, clock time.Time) (*Database, error) {
 	if !validArch(arch) {
 		return nil, fmt.Errorf("dpkg database: architecture %q", arch)
@@ -105,6 +105,13 @@ func (d *Database) init() error {
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+	}
+	status, err := d.read(adminDir + "/status")
+	if err != nil {
+		return err
+	}
+	if len(status) > 0 {
+		return errors.New("/" + adminDir + "/status lists packages already: only a new tree can be filled")
 	}
 	if err := d.write(infoDir+"/format", []byte("1\n"), 0o644); err != nil {
 		return err

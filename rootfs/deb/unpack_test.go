@@ -54,6 +54,9 @@ func TestAliasedFoldersAreFollowed(t *testing.T) {
 	wantFile(t, root, "usr/bin/tool", "1")
 	wantFile(t, root, "usr/lib/x", "2")
 	wantFile(t, root, "var/lib/dpkg/info/old.list", "/.\n/bin\n/bin/tool\n/lib\n/lib/x\n")
+	if _, err := OpenDatabase(root, "amd64", clock); err == nil {
+		t.Error("a database with packages was opened as a new one")
+	}
 	if n := len(db.Packages()); n != 2 {
 		t.Errorf("%d packages", n)
 	}
