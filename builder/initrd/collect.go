@@ -11,7 +11,6 @@ import (
 	"path"
 	"sort"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -33,7 +32,6 @@ type entry struct {
 // A pool holds what the packages have that may be of use, by path with the
 // directories of a merged /usr resolved.
 type pool struct {
-	mu    sync.Mutex
 	files map[string]*entry
 }
 

@@ -20,7 +20,6 @@ type moduleSet struct {
 	builtinFiles   map[string]*entry // modules.builtin and its kind, modules.order
 	chosen         map[string]*module
 	names          []string // of chosen, dependencies before those who need them
-	aliases        map[string][]string
 }
 
 // newModuleSet sorts out what of the pool belongs to the kernel's version.
