@@ -1,0 +1,73 @@
+# Two targets for everybody: `make image` builds applbuild and the disk of
+# recipes/debian-minimal.yml; `make test` installs what the tests need and runs
+# all of them, boots included.
+
+GO          ?= go
+BIN         := bin/applbuild
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What the tests ask as oracles or run, as Debian 12 names it.
+TEST_PACKAGES := gcc libc6-dev git ca-certificates curl \
+	apt gpgv mmdebstrap debian-archive-keyring uidmap passwd sudo procps util-linux mount \
+	squashfs-tools erofs-utils e2fsprogs dosfstools mtools cryptsetup-bin \
+	fdisk gdisk systemd systemd-container binutils cpio zstd xz-utils file \
+	openssl osslsigncode busybox-static kmod
+
+.PHONY: image build test unit integration lint install-test-packages bench fuzz soak clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/applbuild
+
+# As root nothing else is needed. An ordinary user needs newuidmap and a range
+# of subordinate ids; applbuild says so itself where they are missing.
+image: build
+	@if [ "$$(id -u)" != 0 ] && ! command -v newuidmap >/dev/null; then \
+		echo "installing uidmap, which an ordinary user's builds need"; \
+		sudo apt-get update -qq && sudo apt-get install -y -qq uidmap; fi
+	$(BIN) image recipes/debian-minimal.yml --output out --force
+
+test: install-test-packages lint unit integration
+
+install-test-packages:
+	@missing=""; for p in $(TEST_PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+# Quick tests of all packages, with the race detector.
+unit:
+	$(GO) test -race -short -timeout 20m ./...
+
+# All tests: real archives, oracles, boots. One package at a time, because the
+# boots are timed; nothing may be skipped.
+integration:
+	@mkdir -p bin
+	@$(GO) test -v -p 1 -timeout 60m ./... >bin/test.log 2>&1; status=$$?; \
+	grep -E '^(ok|FAIL|---  *(FAIL|SKIP)|panic:|\?)' bin/test.log || true; \
+	if [ $$status != 0 ]; then tail -n 200 bin/test.log; exit $$status; fi; \
+	if grep -E '^ *--- SKIP' bin/test.log; then \
+		if [ -n "$$CI" ]; then echo "tests were skipped"; exit 1; fi; fi
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Each fuzz target for a minute.
+fuzz:
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s $$package || exit 1; done; done
+
+# What takes longer than anybody waits: more package sets against apt.
+soak:
+	APPLBUILD_RESOLVE_SETS=5000 $(GO) test -timeout 5h -run Apt ./rootfs/resolve
+
+clean:
+	rm -rf bin out
