@@ -189,12 +189,9 @@ func universe(t testing.TB, arch string, indexes []aptIndex) *Universe {
 	t.Helper()
 	var pkgs []*Package
 	for i, x := range indexes {
-		origin := &Origin{Suite: x.suite, Codename: x.codename, Archive: x.archive, Component: x.component, Order: i}
-		switch {
-		case x.upgrades:
-			origin.Pin = 100
-		case x.notAutomatic:
-			origin.Pin = 1
+		origin := &Origin{
+			Suite: x.suite, Codename: x.codename, Archive: x.archive, Component: x.component,
+			Pin: DefaultPin(x.notAutomatic, x.upgrades), Order: i,
 		}
 		p, err := ReadPackages(bytes.NewReader(x.packages), origin)
 		if err != nil {

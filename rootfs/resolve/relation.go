@@ -135,6 +135,9 @@ func (s *scanner) next() bool {
 		return s.fail(i, "a package name is missing")
 	}
 	s.name, s.op, s.version, s.or = t[start:i], Any, "", false
+	if c := strings.IndexByte(s.name, ':'); c >= 0 && (c == 0 || c == len(s.name)-1 || c != strings.LastIndexByte(s.name, ':')) {
+		return s.fail(start, "a name is to be NAME or NAME:ARCHITECTURE")
+	}
 	for i < len(t) && blank(t[i]) {
 		i++
 	}

@@ -31,7 +31,7 @@ func TestRelationsParse(t *testing.T) {
 }
 
 func TestMalformedRelationsAreRefused(t *testing.T) {
-	for _, field := range []string{"a b", "a (>= 1", "a (>= )", "a |", "a | | b", "a, , b", " , ", "a [amd64]", "a <!nocheck>", "a (1) (2)", "(>= 1)", "a )", "a ("} {
+	for _, field := range []string{"a b", "a (>= 1", "a (>= )", "a |", "a | | b", "a, , b", " , ", ":any", "a:", "a::b", "a [amd64]", "a <!nocheck>", "a (1) (2)", "(>= 1)", "a )", "a ("} {
 		if got, err := Relations(field).Parse(); err == nil {
 			t.Errorf("Parse(%q) = %v, want an error", field, got)
 		} else if strings.ContainsAny(err.Error(), "\n") {
