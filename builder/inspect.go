@@ -188,10 +188,13 @@ func (m *image) kernels(ctx context.Context) ([]kernelFile, error) {
 		return nil, fmt.Errorf("EFI system partition: %w", err)
 	}
 	var found []kernelFile
-	for _, dir := range []string{"/EFI/BOOT", "/EFI/Linux"} {
+	for _, dir := range []string{"EFI/BOOT", "EFI/Linux"} {
 		entries, err := fat.ReadDir(dir)
+		if dir != "EFI/BOOT" && err != nil {
+			continue // only a disk with a boot loader has it
+		}
 		if err != nil {
-			continue
+			return nil, fmt.Errorf("EFI system partition: %s: %w", dir, err)
 		}
 		for _, entry := range entries {
 			if err := ctx.Err(); err != nil {

@@ -80,6 +80,9 @@ func (v *Verification) rootHash(ctx context.Context, m *image) (string, error) {
 		v.problem("%v", err)
 		return "", nil
 	}
+	if _, hasESP := m.find("esp"); hasESP && len(kernels) == 0 {
+		v.problem("the EFI system partition has no unified kernel image")
+	}
 	found := ""
 	for _, k := range kernels {
 		cmdline, err := k.file.Cmdline()

@@ -42,7 +42,7 @@ type Manifest struct {
 
 // A Source is one suite of an archive.
 type Source struct {
-	URI        string    `json:"uri"`
+	URI        string    `json:"uri,omitempty"`
 	Suite      string    `json:"suite"`
 	Components []string  `json:"components"`
 	Codename   string    `json:"codename,omitempty"`

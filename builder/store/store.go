@@ -134,6 +134,17 @@ func (s *Store) Get(key plan.Key) (*Result, error) {
 	return &Result{Key: key, Values: rec.Values, dir: dir, files: rec.Files, checked: map[string]bool{}}, nil
 }
 
+// Has says whether the store has a result for a key.
+func (s *Store) Has(key plan.Key) bool {
+	_, err := s.Get(key)
+	return err == nil
+}
+
+// HasFolder says whether the store has a folder for a key.
+func (s *Store) HasFolder(key plan.Key) bool {
+	return isDir(filepath.Join(s.dir, foldersDir, string(key)))
+}
+
 // Do returns the result of key, making it with build where it is missing. Of
 // several callers with the same key, in this process or others, one builds
 // and the others wait and take what it made. cached says that build was not

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -234,4 +236,60 @@ func checkReport(t *testing.T, r *Result, mode, extra string, bus Bus) {
 			t.Errorf("a line of 100,000 bytes was not cut to %d", maxLine)
 		}
 	}
+}
+
+// QEMU takes each argument there is, and a person at the terminal can end it.
+func TestBootInput(t *testing.T) {
+	tree := oracle.Find(t)
+	dir := filepath.Join(t.TempDir(), "with,comma")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var disks []string
+	for _, name := range []string{"a,b.raw", "c.raw", "d.raw"} {
+		disk := filepath.Join(dir, name)
+		if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		disks = append(disks, disk)
+	}
+	m := testMachine(t, tree, "")
+	m.Firmware.Code = tree.Path("usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
+	m.Firmware.SMM = true
+	m.Disks = []Drive{
+		{Path: disks[0], Serial: "first,one"},
+		{Path: disks[1], Bus: BusNVMe, SectorSize: 4096, Write: true},
+		{Path: disks[2], ReadOnly: true},
+	}
+	m.Dir, m.Accel, m.SSHPort, m.CPUs = dir, AccelTCG, freePort(t), 1
+	m.CmdlineExtra = "a,b"
+	m.Credentials = []Credential{{"one", []byte("1")}, {"two", nil}}
+	// At the firmware's first word the person presses the monitor's keys to quit.
+	input, keys := io.Pipe()
+	defer input.Close()
+	m.Input, m.Console = input, writerFunc(func(b []byte) (int, error) {
+		go io.WriteString(keys, "\x01x")
+		return len(b), nil
+	})
+	r, err := m.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Exit != Killed {
+		t.Errorf("exit %s", r.Exit)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }

@@ -91,7 +91,8 @@ type Machine struct {
 	// Console takes what the guest writes to its first serial port; may be nil.
 	Console io.Writer
 	// Input, when set, is the terminal's side of that port, with QEMU's monitor
-	// at Ctrl-A c. The caller puts a terminal into raw mode.
+	// at Ctrl-A c. The caller puts a terminal into raw mode. A reader that is no
+	// *os.File may be read once more after Run has returned.
 	Input io.Reader
 	// Line is called for each line of the guest's report, Warn for each thing
 	// that makes the result less worth; both from one goroutine; may be nil.

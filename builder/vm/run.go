@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +35,7 @@ type run struct {
 
 	qmp      net.Conn
 	report   net.Conn
-	theirs   []*os.File // QEMU's ends
+	theirs   []*os.File // QEMU's ends, closed after its end
 	messages chan message
 	lines    chan Line
 	ended    chan error
@@ -104,6 +106,9 @@ func (m *Machine) boot(ctx context.Context, kvm bool, warnings []string) (*Resul
 		return nil, err
 	}
 	defer r.close()
+	if command.Stdin, err = r.input(); err != nil {
+		return nil, err
+	}
 	for _, w := range warnings {
 		r.warn(w)
 	}
@@ -144,6 +149,28 @@ func (r *run) connect() error {
 	return nil
 }
 
+// input returns what QEMU reads the console's input from: the file that was
+// given, or else a pipe. A Runner that copied from another reader itself would
+// wait for its next byte when QEMU has long ended.
+func (r *run) input() (io.Reader, error) {
+	if r.m.Input == nil {
+		return nil, nil
+	}
+	if f, ok := r.m.Input.(*os.File); ok {
+		return f, nil
+	}
+	from, to, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("vm: %w", err)
+	}
+	r.theirs = append(r.theirs, from, to)
+	go func() {
+		io.Copy(to, r.m.Input)
+		to.Close()
+	}()
+	return from, nil
+}
+
 func (r *run) close() {
 	for _, c := range []net.Conn{r.qmp, r.report} {
 		if c != nil {
@@ -164,7 +191,7 @@ func (r *run) closeTheirs() {
 // guest is to be powered off first.
 func (r *run) launch(ctx context.Context, c Command) {
 	r.console = newConsole(r.m.Console, r.since)
-	c.Files, c.Stdin, c.Stdout, c.Stderr = r.theirs, r.m.Input, r.console, &r.stderr
+	c.Files, c.Stdout, c.Stderr = slices.Clone(r.theirs[:reportFD-qmpFD+1]), r.console, &r.stderr
 	running, kill := context.WithCancel(context.WithoutCancel(ctx))
 	r.kill = kill
 	r.messages, r.lines, r.ended = make(chan message), make(chan Line), make(chan error, 1)
