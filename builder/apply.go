@@ -170,9 +170,6 @@ func (e *edits) timezone(t *tree.Tree) error {
 		if e.Timezone == utc {
 			return nil
 		}
-		if _, err := t.Resolve("usr/share/zoneinfo"); err != nil {
-			return fmt.Errorf("timezone %s: the image has no time zones: add tzdata to packages", e.Timezone)
-		}
 		return fmt.Errorf("timezone %s: tzdata has no such zone: write one of `timedatectl list-timezones`", e.Timezone)
 	}
 	if err := t.Symlink("/usr/share/zoneinfo/"+e.Timezone, "etc/localtime"); err != nil {

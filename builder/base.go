@@ -98,7 +98,7 @@ func (img *build) locales() []string {
 	if name == "C" || name == "POSIX" || locale == "" {
 		return nil
 	}
-	if !slices.ContainsFunc(img.lock.Packages, func(p lock.Package) bool { return p.Name == "locales" }) {
+	if !img.locked("locales") {
 		return nil
 	}
 	if !ok {
@@ -110,14 +110,23 @@ func (img *build) locales() []string {
 	return []string{locale + " " + charset}
 }
 
-// checkLocale refuses a locale that nothing in the image can provide.
-func (img *build) checkLocale() error {
+// locked says whether the lock has a package of the image.
+func (img *build) locked(name string) bool {
+	return slices.ContainsFunc(img.lock.Packages, func(p lock.Package) bool { return p.Name == name })
+}
+
+// checkSettings refuses what no package of the image can provide, before any
+// of them is fetched.
+func (img *build) checkSettings() error {
 	locale := img.recipe.Locale
-	if locale == "" || strings.HasPrefix(locale, "C") || locale == "POSIX" || len(img.locales()) > 0 {
-		return nil
+	name, _, _ := strings.Cut(locale, ".")
+	builtIn := locale == "" || name == "C" || name == "POSIX"
+	if !builtIn && len(img.locales()) == 0 && !img.locked("locales-all") {
+		return img.recipe.Problem("locale", fmt.Sprintf("locale %s is compiled by the package locales, which is not installed", locale), "add locales to packages, or use C.UTF-8", nil)
 	}
-	if slices.ContainsFunc(img.lock.Packages, func(p lock.Package) bool { return p.Name == "locales-all" }) {
-		return nil
+	zone := img.recipe.Timezone
+	if zone != "" && zone != utc && !img.locked("tzdata") {
+		return img.recipe.Problem("timezone", fmt.Sprintf("time zone %s is in the package tzdata, which is not installed", zone), "add tzdata to packages, or use "+utc, nil)
 	}
-	return img.recipe.Problem("locale", fmt.Sprintf("locale %s is compiled by the package locales, which is not installed", locale), "add locales to packages, or use C.UTF-8", nil)
+	return nil
 }

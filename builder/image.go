@@ -103,7 +103,7 @@ func (b *Builder) newBuild(ctx context.Context, recipe *recipes.Recipe, l *lock.
 		img.clock = l.Newest()
 	}
 	img.clock = img.clock.UTC().Truncate(time.Second)
-	if err := img.checkLocale(); err != nil {
+	if err := img.checkSettings(); err != nil {
 		return nil, err
 	}
 	if img.edits, err = readEdits(ctx, recipe, l); err != nil {

@@ -18,6 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/applbuild/applbuild/builder"
+	"github.com/applbuild/applbuild/rootfs"
+	"github.com/applbuild/applbuild/rootfs/resolve"
 	"github.com/applbuild/applbuild/rootfs/sandbox"
 )
 
@@ -62,21 +64,26 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// detailed is an error with more to say than its one line.
-type detailed interface{ Detail() string }
-
 // report prints an error: one line that says what, where and what to do, and
-// below it, indented, what a failed program printed or how packages hang
-// together.
+// below it, indented, how packages hang together or what a failed program
+// printed.
 func report(w io.Writer, err error) {
 	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
 		fmt.Fprintf(w, "applbuild: %s\n", line)
 	}
-	var more detailed
-	if !errors.As(err, &more) {
+	var more string
+	var packages *resolve.UnsatisfiableError
+	var script *rootfs.ScriptError
+	switch {
+	case errors.As(err, &packages):
+		more = packages.Explain()
+	case errors.As(err, &script):
+		more = script.Detail()
+	}
+	if more = strings.TrimRight(more, "\n"); more == "" {
 		return
 	}
-	for line := range strings.SplitSeq(strings.TrimRight(more.Detail(), "\n"), "\n") {
+	for line := range strings.SplitSeq(more, "\n") {
 		fmt.Fprintf(w, "    %s\n", line)
 	}
 }
