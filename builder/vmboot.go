@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/applbuild/applbuild/builder/lock"
@@ -60,6 +61,17 @@ func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
 	}
 	if _, err := os.Stat(image); err != nil {
 		return nil, fmt.Errorf("disk: %w", err)
+	}
+	in, err := Inspect(ctx, image)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Kernels) == 0 {
+		return nil, fmt.Errorf("%s: no unified kernel image on the EFI system partition, so it does not boot: build it with a boot loader", o.Image)
+	}
+	// A disk that says nothing of consoles would be silent here.
+	if !strings.Contains(in.Kernels[0].Cmdline+" "+o.CmdlineExtra, "console=") {
+		o.CmdlineExtra = strings.TrimSpace(o.CmdlineExtra + " console=" + arch.Console)
 	}
 	tools, err := b.bootTools(ctx, o.Arch)
 	if err != nil {
