@@ -101,7 +101,10 @@ appliance with a read-only dm-verity root and a unified kernel image.
     applbuild boot recipe.yml      boot it in QEMU`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          noVerb,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -113,6 +116,19 @@ appliance with a read-only dm-verity root and a unified kernel image.
 		inspectCommand(s), verifyCommand(s), schemaCommand(s), initCommand(s), versionCommand(s),
 	)
 	return root
+}
+
+// noVerb refuses a first word that is no verb, in one line with the verbs that
+// are like it.
+func noVerb(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	meant := ""
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = "did you mean " + strings.Join(near, " or ") + "? "
+	}
+	return usageError{fmt.Errorf("unknown verb %s: %ssee `%s --help`", args[0], meant, root.CommandPath())}
 }
 
 // exactly refuses another number of arguments with a sentence that says what
