@@ -93,7 +93,13 @@ func (d *tiny) publish(t testing.TB, add []func(*tiny)) *tiny {
 // image builds the disk.
 func (d *tiny) image(t testing.TB, args ...string) result {
 	t.Helper()
-	return applbuild(t, append([]string{"image", d.recipe, "--store", d.store, "--output", d.out}, args...)...)
+	return d.imageInto(t, d.out, args...)
+}
+
+// imageInto builds the disk into another folder.
+func (d *tiny) imageInto(t testing.TB, out string, args ...string) result {
+	t.Helper()
+	return applbuild(t, append([]string{"image", d.recipe, "--store", d.store, "--output", out}, args...)...)
 }
 
 // refuses builds what cannot be built and checks that nothing is left of it.

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A guestReport is what a guest said through its virtio port: values by key.
+type guestReport map[string][]string
+
+// boot boots a disk under emulation, which is the same everywhere, and returns
+// what the guest reported.
+func boot(t testing.TB, d *disk, image string, args ...string) (guestReport, result) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "report")
+	r := applbuild(t, append([]string{"boot", image, "--store", d.store, "--kvm", "off", "--timeout", "5m", "--report", name}, args...)...)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatalf("no report: %v\n%s", err, r.stderr)
+	}
+	said := guestReport{}
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		said[key] = append(said[key], value)
+	}
+	if t.Failed() {
+		t.Logf("report:\n%s", data)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("report:\n%s\nconsole:\n%s\n%s", data, r.stdout, r.stderr)
+		}
+	})
+	return said, r
+}
+
+// The disk boots: multi-user is reached with no failed unit, the root is the
+// verified device, what must be writable is, and the guest powers off.
+func TestBoot(t *testing.T) {
+	d := built.disk(t)
+	before := digestOf(t, d.file(".raw"))
+	said, r := boot(t, d, d.file(".raw"))
+	r.succeeds(t)
+	for key, want := range map[string][]string{
+		"state":          {"running"},
+		"target":         {"active"},
+		"failed":         nil,
+		"program-failed": nil,
+		"writable":       {"/etc", "/var", "/home", "/root", "/opt", "/srv", "/tmp"},
+		"etc":            {"overlay"},
+		"big":            {"read"},
+		"done":           {""},
+	} {
+		if !slices.Equal(said[key], want) {
+			t.Errorf("%s is %q, want %q", key, said[key], want)
+		}
+	}
+	if len(said["root"]) != 1 || !regexp.MustCompile(`^/dev/mapper/root squashfs ro(,|$)`).MatchString(said["root"][0]) {
+		t.Errorf("the root is %q", said["root"])
+	}
+	if !slices.ContainsFunc(said["verity"], func(line string) bool {
+		return strings.Join(strings.Fields(line), " ") == "status: verified"
+	}) {
+		t.Errorf("veritysetup status root: %q", said["verity"])
+	}
+	if len(said["machine-id"]) != 1 || !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(said["machine-id"][0]) {
+		t.Errorf("the machine's id is %q", said["machine-id"])
+	}
+	if !strings.Contains(strings.Join(said["time"], " "), "Startup finished in") {
+		t.Errorf("systemd-analyze: %q", said["time"])
+	}
+	t.Logf("%s", said["time"])
+	if !strings.Contains(r.stderr, "powered off") && !strings.Contains(r.stderr, "poweroff") {
+		t.Errorf("how the guest ended: %s", r.stderr)
+	}
+	if after := digestOf(t, d.file(".raw")); after != before {
+		t.Error("the disk is another after the boot")
+	}
+}
+
+// One bit of a file on the root is changed. verify names the block; a guest that
+// reads the file gets an error, one that is to panic does.
+func TestOneBitFlipped(t *testing.T) {
+	d := built.disk(t)
+	t.Run("verify", func(t *testing.T) {
+		image := d.copyTo(t, t.TempDir())
+		applbuild(t, "verify", image).succeeds(t)
+		at := flip(t, image)
+		block := blockOf(t, image, at)
+		detail := applbuild(t, "verify", image)
+		detail.fails(t, "root-1", "block "+block)
+	})
+	t.Run("error", func(t *testing.T) {
+		image := d.copyTo(t, t.TempDir())
+		flip(t, image)
+		said, r := boot(t, d, image)
+		r.succeeds(t)
+		if !slices.Equal(said["big"], []string{"failed"}) || said["state"] == nil || said["done"] == nil {
+			t.Errorf("big is %q in state %q", said["big"], said["state"])
+		}
+		if !strings.Contains(strings.Join(said["kernel"], "\n"), "corrupt") {
+			t.Errorf("the kernel says %q", said["kernel"])
+		}
+	})
+	t.Run("panic", func(t *testing.T) {
+		out := t.TempDir()
+		d.image(t, out, "--set", "root.corruption=panic").succeeds(t)
+		image := filepath.Join(out, "guest_1_amd64.raw")
+		flip(t, image)
+		said, r := boot(t, d, image)
+		r.fails(t, "panic")
+		if said["big"] != nil || said["done"] != nil {
+			t.Errorf("the guest went on: %q", said)
+		}
+	})
+}
