@@ -12,9 +12,6 @@ import (
 	"path"
 	"strings"
 
-	"github.com/diskfs/go-diskfs/backend/file"
-	"github.com/diskfs/go-diskfs/filesystem/fat32"
-
 	"github.com/applbuild/applbuild/builder/disk"
 	"github.com/applbuild/applbuild/builder/fs"
 	"github.com/applbuild/applbuild/builder/manifest"
@@ -183,14 +180,14 @@ func (m *image) kernels(ctx context.Context) ([]kernelFile, error) {
 	if !ok {
 		return nil, nil
 	}
-	fat, err := fat32.Read(file.New(m.f, true), esp.Size, esp.Offset, m.table.SectorSize)
+	fat, err := fs.ReadFAT(m.section(esp), esp.Size)
 	if err != nil {
 		return nil, fmt.Errorf("EFI system partition: %w", err)
 	}
 	var found []kernelFile
 	for _, dir := range []string{"EFI/BOOT", "EFI/Linux"} {
 		entries, err := fat.ReadDir(dir)
-		if dir != "EFI/BOOT" && err != nil {
+		if dir != "EFI/BOOT" && errors.Is(err, iofs.ErrNotExist) {
 			continue // only a disk with a boot loader has it
 		}
 		if err != nil {
@@ -200,11 +197,11 @@ func (m *image) kernels(ctx context.Context) ([]kernelFile, error) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			name := path.Join(dir, entry.Name())
+			name := path.Join(dir, entry.Name)
 			if !strings.EqualFold(path.Ext(name), ".efi") {
 				continue
 			}
-			data, err := readFAT(fat, name)
+			data, err := fat.ReadFile(name, maxBootFile)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
@@ -218,15 +215,6 @@ func (m *image) kernels(ctx context.Context) ([]kernelFile, error) {
 		}
 	}
 	return found, nil
-}
-
-func readFAT(fat *fat32.FileSystem, name string) ([]byte, error) {
-	f, err := fat.OpenFile(name, os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxBootFile))
 }
 
 func describeKernel(k kernelFile) (*KernelInfo, error) {
