@@ -93,17 +93,17 @@ func (b *Base) Build(ctx context.Context, out *os.File) ([]deb.Device, error) {
 	if err := b.skeleton(ctx, tree); err != nil {
 		return nil, fmt.Errorf("skeleton: %w", err)
 	}
-	devices, err := b.unpack(ctx, tree)
+	unpacked, err := b.unpack(ctx, tree)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.configure(ctx, tree); err != nil {
+	if err := b.configure(ctx, tree, unpacked.System); err != nil {
 		return nil, err
 	}
 	if err := b.pack(ctx, tree, out); err != nil {
 		return nil, fmt.Errorf("packing the tree: %w", err)
 	}
-	return devices, nil
+	return unpacked.Devices, nil
 }
 
 // skeleton makes the folders that a sandbox needs to have in its root, and the
@@ -136,6 +136,9 @@ func skeletonInside(_ context.Context, raw []byte, _ []*os.File) error {
 			return err
 		}
 	}
+	if err := root.Chmod("tmp", 0o777|os.ModeSticky); err != nil {
+		return err
+	}
 	if len(args.Aliased) == 0 {
 		return nil
 	}
@@ -154,7 +157,7 @@ func skeletonInside(_ context.Context, raw []byte, _ []*os.File) error {
 }
 
 // unpack runs the unpacking function in the tree and passes its progress on.
-func (b *Base) unpack(ctx context.Context, tree string) ([]deb.Device, error) {
+func (b *Base) unpack(ctx context.Context, tree string) (*unpackResult, error) {
 	args := unpackArgs{Debs: b.Debs, Arch: b.Arch, Clock: b.Clock, Locales: b.Locales}
 	if b.Aliases {
 		args.Aliased = aliased(b.Arch)
@@ -185,10 +188,19 @@ func (b *Base) unpack(ctx context.Context, tree string) ([]deb.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.noticeNetwork(result.Network)
 	if result.Script != nil {
 		return nil, result.Script
 	}
-	return result.Devices, nil
+	return &result, nil
+}
+
+// noticeNetwork tells the user that scripts tried to reach the network. Some
+// do and carry on without; for others it explains their failure.
+func (b *Base) noticeNetwork(tried bool) {
+	if tried && b.Notice != nil {
+		b.Notice("a package script tried to reach the network; there is none while an image is built")
+	}
 }
 
 // quiet lays a policy that forbids services over the tree (invoke-rc.d asks
@@ -218,14 +230,15 @@ func (b *Base) has(name string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// configure has dpkg configure all packages.
-func (b *Base) configure(ctx context.Context, tree string) error {
+// configure has dpkg configure all packages, those of the base system first.
+func (b *Base) configure(ctx context.Context, tree string, system []string) error {
 	var result configureResult
 	err := exchange(func(answers *os.File) error {
 		return sandbox.Run(ctx, sandbox.Spec{
 			Root: tree, IDs: sandbox.Range, Call: callConfigure,
-			Args:   configureArgs{First: b.first()},
+			Args:   configureArgs{System: system},
 			Inject: b.quiet(),
+			Keep:   []string{"/run"}, // base-files makes folders in it that the tree is to have
 			Env:    scriptEnv(),
 			Files:  []*os.File{answers},
 		})
@@ -233,6 +246,7 @@ func (b *Base) configure(ctx context.Context, tree string) error {
 	if err != nil {
 		return err
 	}
+	b.noticeNetwork(result.Network)
 	if result.Error != "" {
 		return explainDpkg(errors.New(result.Error), result.Output)
 	}
@@ -243,23 +257,7 @@ func (b *Base) configure(ctx context.Context, tree string) error {
 			Output: result.Output,
 		}
 	}
-	if result.Network && b.Notice != nil {
-		b.Notice("a package script tried to reach the network; there is none while an image is built")
-	}
 	return nil
-}
-
-// first are the packages that all scripts count on without saying so.
-func (b *Base) first() []string {
-	var names []string
-	for _, name := range []string{"base-passwd", "base-files"} {
-		for _, d := range b.Debs {
-			if d.Name == name {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
 }
 
 func (b *Base) pack(ctx context.Context, tree string, out *os.File) error {

@@ -80,7 +80,9 @@ func explainDpkg(cause error, output []byte) *ScriptError {
 
 // configureArgs is what the configuring function is told.
 type configureArgs struct {
-	First []string // packages that are configured before all others
+	// System are the packages that all others count on without saying so:
+	// dpkg knows what a package depends on, and that is not what is essential.
+	System []string
 }
 
 // configureResult is what it answers, as JSON in its first file.
@@ -117,9 +119,9 @@ func configureInside(ctx context.Context, raw []byte, files []*os.File) error {
 		}
 		return err
 	}
-	err := error(nil)
-	if len(args.First) > 0 {
-		err = dpkg(append([]string{"--force-depends", "--configure"}, args.First...)...)
+	var err error
+	if len(args.System) > 0 {
+		err = dpkg(append([]string{"--configure"}, args.System...)...)
 	}
 	if err == nil {
 		err = dpkg("--configure", "-a")
@@ -181,23 +183,49 @@ func processes() []string {
 // triedNetwork says whether anything was sent that had no way to go: the
 // namespace is new, so its counters began at nothing.
 func triedNetwork() bool {
-	data, err := os.ReadFile("/proc/net/snmp")
-	if err != nil {
-		return false
+	for name, read := range map[string]func([]byte) bool{
+		"/proc/net/snmp":  unreachable,
+		"/proc/net/snmp6": unreachable6,
+	} {
+		if data, err := os.ReadFile(name); err == nil && read(data) {
+			return true
+		}
 	}
-	var header []string
+	return false
+}
+
+// unreachable reads /proc/net/snmp: lines in pairs, the names of a protocol's
+// counters and their values. What had no route was meant for elsewhere;
+// a datagram to a closed port of this machine is a name server that was asked.
+func unreachable(data []byte) bool {
+	var names []string
 	for line := range strings.Lines(string(data)) {
 		fields := strings.Fields(line)
-		if len(header) == 0 || len(fields) != len(header) || fields[0] != header[0] || header[1] == fields[1] {
-			header = fields
+		if len(fields) == 0 {
 			continue
 		}
-		for i, name := range header {
-			if (name == "OutNoRoutes" || fields[0] == "Udp:" && name == "NoPorts") && fields[i] != "0" {
+		if len(names) != len(fields) || names[0] != fields[0] {
+			names = fields
+			continue
+		}
+		for i, name := range names {
+			counts := fields[0] == "Ip:" && name == "OutNoRoutes" || fields[0] == "Udp:" && name == "NoPorts"
+			if counts && fields[i] != "0" {
 				return true
 			}
 		}
-		header = nil
+		names = nil
+	}
+	return false
+}
+
+// unreachable6 reads /proc/net/snmp6: a counter and its value a line.
+func unreachable6(data []byte) bool {
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) == 2 && (fields[0] == "Ip6OutNoRoutes" || fields[0] == "Udp6NoPorts") && fields[1] != "0" {
+			return true
+		}
 	}
 	return false
 }

@@ -17,13 +17,17 @@ import (
 
 type packArgs struct{ Clock time.Time }
 
+// wanted are what unwanted would take though packages' scripts make it once
+// and for all.
+func wanted(name string) bool { return name == "run/lock" }
+
 // unwanted are the files that differ from one build to the next, or that a
 // machine must make for itself: patterns of path.Match in the tree. The
 // folders stay.
 func unwanted() []string {
 	return []string{
 		// Made by the kernel or the running system.
-		"dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*",
+		"dev/*", "proc/*", "run/*", "run/lock/*", "sys/*", "tmp/*", "var/tmp/*",
 		// Identities of a machine.
 		"etc/machine-id", "etc/ssh/ssh_host_*", "etc/hostname", "etc/resolv.conf",
 		"var/lib/dbus/machine-id", "var/lib/systemd/credential.secret", "var/lib/systemd/random-seed",
@@ -52,21 +56,31 @@ func packInside(ctx context.Context, raw []byte, files []*os.File) error {
 		return err
 	}
 	defer root.Close()
+	if err := removeUnwanted(root); err != nil {
+		return err
+	}
+	if err := dateAccounts(root, args.Clock); err != nil {
+		return err
+	}
+	return tree.FromDir(ctx, "/tree", files[0], args.Clock)
+}
+
+func removeUnwanted(root *os.Root) error {
 	for _, pattern := range unwanted() {
 		matches, err := fs.Glob(root.FS(), pattern)
 		if err != nil {
 			return fmt.Errorf("%s: %w", pattern, err)
 		}
 		for _, name := range matches {
+			if wanted(name) {
+				continue
+			}
 			if err := root.RemoveAll(name); err != nil {
 				return err
 			}
 		}
 	}
-	if err := dateAccounts(root, args.Clock); err != nil {
-		return err
-	}
-	return tree.FromDir(ctx, "/tree", files[0], args.Clock)
+	return nil
 }
 
 // dateAccounts gives the dates of password changes in etc/shadow the clock's

@@ -33,7 +33,9 @@ type unpackAnswer struct {
 
 type unpackResult struct {
 	Devices []deb.Device
-	Script  *ScriptError
+	System  []string     // the packages of the base system, as dpkg names them
+	Script  *ScriptError // that a preinst script failed with
+	Network bool         // something tried to reach the network
 }
 
 // unpacking is the state of unpackInside. The tree is seen twice: as / with
@@ -51,6 +53,7 @@ type unpackPackage struct {
 	deb     Deb
 	file    *deb.File
 	control *deb.Control
+	system  bool // part of the base system
 	held    bool // its preinst runs before it is unpacked
 }
 
@@ -86,7 +89,13 @@ func unpackInside(ctx context.Context, raw []byte, files []*os.File) error {
 	if err := u.extendedStates(); err != nil {
 		return err
 	}
-	return u.answers.Encode(unpackAnswer{Result: &unpackResult{Devices: u.unpacker.Devices(), Script: script}})
+	result := unpackResult{Devices: u.unpacker.Devices(), Script: script, Network: triedNetwork()}
+	for _, p := range u.packages {
+		if p.system {
+			result.System = append(result.System, p.control.Qualified())
+		}
+	}
+	return u.answers.Encode(unpackAnswer{Result: &result})
 }
 
 // open reads all control archives and puts the packages in the order in which
@@ -124,7 +133,8 @@ func (u *unpacking) open() error {
 	for _, ordered := range resolve.Order(packages) {
 		p := byName[ordered.Name+":"+ordered.Arch]
 		_, preinst := p.control.Member("preinst")
-		p.held = preinst && !system[ordered.Name]
+		p.system = system[ordered.Name]
+		p.held = preinst && !p.system
 		u.packages = append(u.packages, p)
 	}
 	return nil
@@ -233,60 +243,37 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// controlDir is where dpkg keeps the control members of the package that it
-// is unpacking, and debconf looks for them.
-const controlDir = "/var/lib/dpkg/tmp.ci"
-
 // preinst runs the package's preinst script as dpkg does for a new package.
 func (u *unpacking) preinst(ctx context.Context, p *unpackPackage) error {
-	script, ok := p.control.Member("preinst")
-	if !ok {
-		return nil
-	}
-	if err := os.MkdirAll(controlDir, 0o755); err != nil {
+	database := u.unpacker.Database
+	argv, env, err := database.StagePreinst(p.control)
+	if err != nil || argv == nil {
 		return err
 	}
-	for _, member := range p.control.Members {
-		if err := os.WriteFile(filepath.Join(controlDir, member.Name), member.Data, fs.FileMode(member.Mode&0o755)); err != nil {
-			return err
-		}
-	}
 	var output tail
-	cmd := exec.CommandContext(ctx, filepath.Join(controlDir, script.Name), "install")
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = "/"
-	cmd.Env = append(scriptEnv(),
-		"DPKG_MAINTSCRIPT_PACKAGE="+p.control.Name(),
-		"DPKG_MAINTSCRIPT_ARCH="+p.control.Arch(),
-		"DPKG_MAINTSCRIPT_NAME=preinst",
-		"DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1",
-		"DPKG_ADMINDIR=/var/lib/dpkg",
-		"DPKG_ROOT=",
-		"DPKG_RUNNING_VERSION="+u.dpkgVersion(),
-	)
+	cmd.Env = append(scriptEnv(), env...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	err = cmd.Run()
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return &ScriptError{Package: p.control.Name(), Script: "preinst", Reason: err.Error(), Output: output.bytes()}
 	}
-	return os.RemoveAll(controlDir)
+	return database.Unstage()
 }
 
-func (u *unpacking) dpkgVersion() string {
-	for _, p := range u.packages {
-		if p.control.Name() == "dpkg" {
-			return p.control.Version()
-		}
-	}
-	return ""
-}
-
-// extendedStates tells apt which packages came only as dependencies.
+// extendedStates tells apt which packages came only as dependencies. Those of
+// the base system count as asked for, as in every tree that was bootstrapped.
 func (u *unpacking) extendedStates() error {
 	var states bytes.Buffer
-	for _, d := range u.args.Debs {
-		if d.Auto {
-			fmt.Fprintf(&states, "Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n", d.Name, u.args.Arch)
+	for _, p := range u.packages {
+		if p.deb.Auto && !p.system {
+			arch := p.control.Arch()
+			if arch == "all" {
+				arch = u.args.Arch
+			}
+			fmt.Fprintf(&states, "Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n", p.control.Name(), arch)
 		}
 	}
 	const dir = "/var/lib/apt"
