@@ -57,7 +57,7 @@ func (img *build) boot(ctx context.Context) (*store.Result, error) {
 			RootFilesystem: img.recipe.Root.Filesystem,
 			Verity:         img.recipe.Root.Verity,
 			Modules:        img.recipe.Kernel.Modules,
-			Files:          initrdFiles(),
+			Files:          initrdFiles(img.lock),
 			Clock:          img.clock,
 		}
 		if params.Packages, err = img.openPackages(img.lock.Initrd); err != nil {
@@ -80,10 +80,19 @@ func (img *build) boot(ctx context.Context) (*store.Result, error) {
 	})
 }
 
+// overlayOptions says what the overlay has to provide for.
+func overlayOptions(l *lock.Lock) overlay.Options {
+	var o overlay.Options
+	for _, p := range l.Packages {
+		o.Packages = append(o.Packages, p.Name)
+	}
+	return o
+}
+
 // initrdFiles are those of the overlay in the form the initrd takes.
-func initrdFiles() []initrd.File {
+func initrdFiles(l *lock.Lock) []initrd.File {
 	var files []initrd.File
-	for _, f := range overlay.Initrd(overlay.Options{}) {
+	for _, f := range overlay.Initrd(overlayOptions(l)) {
 		files = append(files, initrd.File(f))
 	}
 	return files
@@ -235,9 +244,9 @@ func (img *build) commandLine(rootHash string) string {
 			words = append(words, "systemd.verity_root_options=panic-on-corruption")
 		}
 	} else {
-		words = append(words, "root=PARTUUID="+img.rootUUID().String(), "rootfstype="+img.recipe.Root.Filesystem)
+		words = append(words, "root=PARTUUID="+img.rootUUID().String())
 	}
-	words = append(words, "ro")
+	words = append(words, "rootfstype="+img.recipe.Root.Filesystem, "ro")
 	if extra := img.recipe.Boot.CommandLine(); extra != "" {
 		words = append(words, extra)
 	}

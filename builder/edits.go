@@ -64,7 +64,7 @@ func readEdits(ctx context.Context, r *recipes.Recipe, l *lock.Lock) (*edits, er
 	e := &edits{
 		Image:    map[string]string{"IMAGE_ID": r.Name, "IMAGE_VERSION": r.Version},
 		Hostname: r.Hostname, Locale: r.Locale, Timezone: r.Timezone,
-		Overlay: overlay.Files(overlay.Options{}),
+		Overlay: overlay.Files(overlayOptions(l)),
 		Users:   r.Users, Units: r.Units, Remove: r.Remove,
 		Boots: r.Boot.Loader != recipes.LoaderNone,
 	}

@@ -65,7 +65,7 @@ func (img *build) plan() (keys, error) {
 		Overlay          []overlay.File
 		Loader           string
 		Clock            int64
-	}{digests(img.lock.Initrd), digests(kernelPackages(img.lock)), img.arch.Name, r.Root.Filesystem, r.Root.Verity, r.Kernel.Modules, overlay.Initrd(overlay.Options{}), r.Boot.Loader, clock})
+	}{digests(img.lock.Initrd), digests(kernelPackages(img.lock)), img.arch.Name, r.Root.Filesystem, r.Root.Verity, r.Kernel.Modules, overlay.Initrd(overlayOptions(img.lock)), r.Boot.Loader, clock})
 	k.root = key("root", rootVersion, struct {
 		Edits *edits
 		Root  recipes.Root
