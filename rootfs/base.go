@@ -250,12 +250,8 @@ func (b *Base) configure(ctx context.Context, tree string, system []string) erro
 	if result.Error != "" {
 		return explainDpkg(errors.New(result.Error), result.Output)
 	}
-	if len(result.Left) > 0 {
-		return &ScriptError{
-			Script: "configuring",
-			Reason: fmt.Sprintf("package scripts left processes running (%s): a package must not start a service while an image is built", strings.Join(result.Left, ", ")),
-			Output: result.Output,
-		}
+	if result.Left != nil {
+		return result.Left
 	}
 	return nil
 }

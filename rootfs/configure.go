@@ -1,18 +1,13 @@
 package rootfs
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -89,12 +84,9 @@ type configureArgs struct {
 type configureResult struct {
 	Error   string // empty when all went well
 	Output  []byte
-	Left    []string // processes that outlived dpkg
-	Network bool     // something tried to reach the network
+	Left    *ScriptError // about processes that outlived dpkg
+	Network bool         // something tried to reach the network
 }
-
-// stragglers is how long processes may go on after dpkg has ended.
-const stragglers = 3 * time.Second
 
 // configureInside runs in the sandbox whose root is the tree: dpkg configures
 // all packages, then nothing may be left running.
@@ -130,7 +122,7 @@ func configureInside(ctx context.Context, raw []byte, files []*os.File) error {
 		result.Error = err.Error()
 	}
 	result.Output = output.bytes()
-	result.Left = leftRunning(stragglers)
+	result.Left = leftRunning(stragglers, result.Output)
 	result.Network = triedNetwork()
 	data, err := json.Marshal(result)
 	if err != nil {
@@ -138,96 +130,6 @@ func configureInside(ctx context.Context, raw []byte, files []*os.File) error {
 	}
 	_, err = files[0].Write(data)
 	return err
-}
-
-// leftRunning lists the processes of the pid namespace that are neither its
-// init nor this one nor a kernel's leftover, after giving them time to end.
-func leftRunning(patience time.Duration) []string {
-	const pause = 50 * time.Millisecond
-	var left []string
-	for waited := time.Duration(0); ; waited += pause {
-		left = processes()
-		if len(left) == 0 || waited >= patience {
-			return left
-		}
-		time.Sleep(pause)
-	}
-}
-
-func processes() []string {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || pid == 1 || pid == os.Getpid() {
-			continue
-		}
-		stat, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "stat"))
-		if err != nil {
-			continue
-		}
-		// "pid (name) state …": a name may have parentheses of its own.
-		open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-		if open < 0 || end < open || end+2 >= len(stat) || stat[end+2] == 'Z' || stat[end+2] == 'X' {
-			continue
-		}
-		names = append(names, string(stat[open+1:end]))
-	}
-	slices.Sort(names)
-	return names
-}
-
-// triedNetwork says whether anything was sent that had no way to go: the
-// namespace is new, so its counters began at nothing.
-func triedNetwork() bool {
-	for name, read := range map[string]func([]byte) bool{
-		"/proc/net/snmp":  unreachable,
-		"/proc/net/snmp6": unreachable6,
-	} {
-		if data, err := os.ReadFile(name); err == nil && read(data) {
-			return true
-		}
-	}
-	return false
-}
-
-// unreachable reads /proc/net/snmp: lines in pairs, the names of a protocol's
-// counters and their values. What had no route was meant for elsewhere;
-// a datagram to a closed port of this machine is a name server that was asked.
-func unreachable(data []byte) bool {
-	var names []string
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
-		}
-		if len(names) != len(fields) || names[0] != fields[0] {
-			names = fields
-			continue
-		}
-		for i, name := range names {
-			counts := fields[0] == "Ip:" && name == "OutNoRoutes" || fields[0] == "Udp:" && name == "NoPorts"
-			if counts && fields[i] != "0" {
-				return true
-			}
-		}
-		names = nil
-	}
-	return false
-}
-
-// unreachable6 reads /proc/net/snmp6: a counter and its value a line.
-func unreachable6(data []byte) bool {
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		if len(fields) == 2 && (fields[0] == "Ip6OutNoRoutes" || fields[0] == "Udp6NoPorts") && fields[1] != "0" {
-			return true
-		}
-	}
-	return false
 }
 
 // maxTail is how much of the scripts' output is kept, in bytes.

@@ -34,7 +34,7 @@ type unpackAnswer struct {
 type unpackResult struct {
 	Devices []deb.Device
 	System  []string     // the packages of the base system, as dpkg names them
-	Script  *ScriptError // that a preinst script failed with
+	Script  *ScriptError // what a preinst script did wrong
 	Network bool         // something tried to reach the network
 }
 
@@ -83,6 +83,9 @@ func unpackInside(ctx context.Context, raw []byte, files []*os.File) error {
 	if err != nil && !errors.As(err, &script) {
 		return err
 	}
+	if script == nil {
+		script = leftRunning(stragglers, nil)
+	}
 	if err := database.Save(); err != nil {
 		return err
 	}
@@ -94,6 +97,9 @@ func unpackInside(ctx context.Context, raw []byte, files []*os.File) error {
 		if p.system {
 			result.System = append(result.System, p.control.Qualified())
 		}
+	}
+	if err := u.answers.Encode(unpackAnswer{Done: u.total, Total: u.total}); err != nil {
+		return err
 	}
 	return u.answers.Encode(unpackAnswer{Result: &result})
 }
