@@ -280,3 +280,10 @@ func writeFile(t testing.TB, dir, name, text string) string {
 	}
 	return path
 }
+
+func removeAll(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,16 +36,33 @@ func newTiny(t testing.TB, recipe string, add ...func(*tiny)) *tiny {
 func newRealTiny(t testing.TB, recipe string, add ...func(*tiny)) *tiny {
 	t.Helper()
 	disk := built.disk(t)
-	l := disk.lock(t)
 	d := emptyTiny(t, recipe)
+	d.addPackages(t, disk, append(disk.lock(t).Tools, smallest(disk.lock(t))...))
+	return d.publish(t, add)
+}
+
+// addLocked adds packages of the disk that is built once, by name.
+func (d *tiny) addLocked(t testing.TB, names ...string) {
+	t.Helper()
+	disk := built.disk(t)
+	var set []lock.Package
+	for _, p := range disk.lock(t).Packages {
+		if slices.Contains(names, p.Name) {
+			set = append(set, p)
+		}
+	}
+	d.addPackages(t, disk, set)
+}
+
+func (d *tiny) addPackages(t testing.TB, disk *disk, set []lock.Package) {
+	t.Helper()
 	pool := t.TempDir()
-	for _, p := range append(l.Tools, smallest(l)...) {
+	for _, p := range set {
 		if err := os.Symlink(disk.deb(p), filepath.Join(pool, p.Name+".deb")); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Fatal(err)
 		}
 	}
 	d.AddPool(pool)
-	return d.publish(t, add)
 }
 
 // smallest are the packages of a lock in which dpkg and shell scripts run.
