@@ -36,6 +36,7 @@ type BootOptions struct {
 	CPUs    int    // 0 is 2
 	Accel   vm.Accel
 	SSHPort int  // of the host's loopback that leads to the guest's port 22; 0 is none
+	Bus     vm.Bus
 	Write   bool // let the guest's writes through to the disk
 	Timeout time.Duration
 
@@ -88,7 +89,7 @@ func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
 	defer scratch.Remove(context.WithoutCancel(ctx))
 	machine := &vm.Machine{
 		Arch: o.Arch, Program: "/usr/bin/" + arch.QEMU, Firmware: firmware,
-		Disks:  []vm.Drive{{Path: image, Write: o.Write}},
+		Disks:  []vm.Drive{{Path: image, Write: o.Write, Bus: o.Bus}},
 		Memory: o.Memory, CPUs: o.CPUs, Accel: o.Accel,
 		SSHPort: o.SSHPort, CmdlineExtra: o.CmdlineExtra, Credentials: o.Credentials,
 		Console: o.Console, Input: o.Input, Line: o.Line, Warn: b.settings.Observer.Notice,

@@ -23,7 +23,7 @@ import (
 var errGuest = errors.New("the guest did not power off")
 
 type bootFlags struct {
-	dir, kvm, memory, append, report string
+	dir, kvm, memory, append, report, bus string
 	cpus, ssh                        int
 	write                            bool
 	timeout                          time.Duration
@@ -52,6 +52,7 @@ On a terminal, Ctrl-A x ends QEMU. What the guest writes to its virtio port
 	flags.IntVar(&f.ssh, "ssh", 0, "port of this host's loopback that leads to the guest's port 22")
 	flags.BoolVar(&f.write, "write", false, "keep what the guest writes to the disk")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the guest after this time (default never)")
+	flags.StringVar(&f.bus, "bus", string(vm.BusVirtio), "what the disk is attached to: virtio, or nvme as on EC2")
 	flags.StringVar(&f.append, "append", "", "words to add to the kernel's command line")
 	flags.StringVar(&f.report, "report", "", "file for what the guest reports")
 	return cmd
@@ -68,6 +69,9 @@ func (s *settings) boot(ctx context.Context, what string, f bootFlags) error {
 	}
 	if f.timeout == 0 {
 		o.Timeout = -1
+	}
+	if o.Bus = vm.Bus(f.bus); o.Bus != vm.BusVirtio && o.Bus != vm.BusNVMe {
+		return usageError{fmt.Errorf("--bus %s: unknown: use virtio or nvme", f.bus)}
 	}
 	size, err := recipes.ParseSize(f.memory)
 	if err != nil {
