@@ -2,7 +2,9 @@ package rootfs
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.Main(SandboxFuncs())
+	if file := os.Getenv(orderVariable); file != "" {
+		os.Exit(carryOut(file))
+	}
 	os.Exit(m.Run())
 }
 
@@ -85,8 +90,12 @@ func readArchive(ctx context.Context, dir, name string) (*realArchive, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &realArchive{client: &archive.Client{Dir: dir, Now: time.Now()}}
-	indexes, err := a.client.Update(ctx, sources)
+	return readSources(ctx, &archive.Client{Dir: dir, Now: time.Now()}, sources)
+}
+
+func readSources(ctx context.Context, client *archive.Client, sources []archive.Source) (*realArchive, error) {
+	a := &realArchive{client: client}
+	indexes, err := client.Update(ctx, sources)
 	if err != nil {
 		return nil, err
 	}
@@ -195,4 +204,18 @@ func indexed(t testing.TB, f *os.File) *tree.Tree {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// digestOf is the SHA-256 of a file's bytes.
+func digestOf(t testing.TB, f *os.File) [sha256.Size]byte {
+	t.Helper()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, info.Size())); err != nil {
+		t.Fatal(err)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }

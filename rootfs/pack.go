@@ -27,7 +27,7 @@ func wanted(name string) bool { return name == "run/lock" }
 func unwanted() []string {
 	return []string{
 		// Made by the kernel or the running system.
-		"dev/*", "proc/*", "run/*", "run/lock/*", "sys/*", "tmp/*", "var/tmp/*",
+		"dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*",
 		// Identities of a machine.
 		"etc/machine-id", "etc/ssh/ssh_host_*", "etc/hostname", "etc/resolv.conf",
 		"var/lib/dbus/machine-id", "var/lib/systemd/credential.secret", "var/lib/systemd/random-seed",
