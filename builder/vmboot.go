@@ -35,7 +35,7 @@ type BootOptions struct {
 	Memory  int64  // bytes; 0 is 2 GiB
 	CPUs    int    // 0 is 2
 	Accel   vm.Accel
-	SSHPort int  // of the host's loopback that leads to the guest's port 22; 0 is none
+	SSHPort int // of the host's loopback that leads to the guest's port 22; 0 is none
 	Bus     vm.Bus
 	Write   bool // let the guest's writes through to the disk
 	Timeout time.Duration

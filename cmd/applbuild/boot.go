@@ -24,9 +24,9 @@ var errGuest = errors.New("the guest did not power off")
 
 type bootFlags struct {
 	dir, kvm, memory, append, report, bus string
-	cpus, ssh                        int
-	write                            bool
-	timeout                          time.Duration
+	cpus, ssh                             int
+	write                                 bool
+	timeout                               time.Duration
 }
 
 func bootCommand(s *settings) *cobra.Command {
