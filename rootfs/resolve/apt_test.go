@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -86,6 +87,7 @@ func (a *apt) command(ctx context.Context, argv ...string) *exec.Cmd {
 
 var (
 	newPackages = regexp.MustCompile(`(?m)^The following NEW packages will be installed:\n((?: .*\n)*)`)
+	summary     = regexp.MustCompile(`^\d+ upgraded, \d+ newly installed`)
 	newPackage  = regexp.MustCompile(`(?m)^ +(\S+) \((\S+)\)$`)
 )
 
@@ -96,17 +98,35 @@ func (a *apt) install(ctx context.Context, recommends bool, names ...string) (se
 	if recommends {
 		flag = "--install-recommends"
 	}
-	out, err := a.command(ctx, append([]string{"apt-get", "-s", "-q", "-V", flag, "install"}, names...)...).CombinedOutput()
-	list := newPackages.FindSubmatch(out)
-	if list == nil && err != nil {
-		return nil, string(out)
+	// Once the solver is done and has printed the list, apt looks for an order
+	// and plays it through. That takes ten times as long as solving, and from
+	// an empty system it may find none that configures as early as it would
+	// like to. The list is the answer: the rest is not waited for.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd := a.command(ctx, append([]string{"apt-get", "-s", "-q", "-V", flag, "install"}, names...)...)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err.Error()
 	}
+	var out, complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	if err := cmd.Start(); err != nil {
+		return nil, err.Error()
+	}
+	done := false
+	for sc := bufio.NewScanner(stdout); !done && sc.Scan(); {
+		out.Write(append(sc.Bytes(), '\n'))
+		done = summary.Match(sc.Bytes())
+	}
+	stop()
+	if err := cmd.Wait(); !done {
+		return nil, fmt.Sprintf("%s%s%v", out.Bytes(), complaints.Bytes(), err)
+	}
+	list := newPackages.FindSubmatch(out.Bytes())
 	if list == nil {
 		return nil, ""
 	}
-	// When the solver is done and the list out, apt looks for an order. From an
-	// empty system it may fail to find one that configures as early as it would
-	// like to; the set is the answer all the same.
 	for _, m := range newPackage.FindAllSubmatch(list[1], -1) {
 		set = append(set, string(m[1])+" "+string(m[2]))
 	}
