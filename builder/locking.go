@@ -380,8 +380,8 @@ func readIndexes(indexes []archive.Index) ([]*resolve.Package, error) {
 			defer r.Close()
 			origin := &resolve.Origin{
 				URI: index.Source.URI, Suite: index.Source.Suite, Component: index.Component,
-				Codename: index.Release.Codename, Version: index.Release.Version,
-				Pin: pin(index), Order: i,
+				Codename: index.Release.Codename, Archive: index.Release.Suite, Version: index.Release.Version,
+				Pin: index.Pin(), Order: i,
 			}
 			lists[i], err = resolve.ReadPackages(r, origin)
 			if err != nil {
@@ -394,17 +394,4 @@ func readIndexes(indexes []archive.Index) ([]*resolve.Package, error) {
 		return nil, err
 	}
 	return slices.Concat(lists...), nil
-}
-
-// pin is apt's default priority of an index (apt_preferences(5)).
-func pin(index archive.Index) int {
-	switch {
-	case index.Source.Priority != 0:
-		return index.Source.Priority
-	case index.Release.NotAutomatic && index.Release.ButAutomaticUpgrades:
-		return 100
-	case index.Release.NotAutomatic:
-		return 1
-	}
-	return archive.DefaultPriority
 }
