@@ -236,7 +236,7 @@ func (b *Base) configure(ctx context.Context, tree string, system []string) erro
 	err := exchange(func(answers *os.File) error {
 		return sandbox.Run(ctx, sandbox.Spec{
 			Root: tree, IDs: sandbox.Range, Call: callConfigure,
-			Args:   configureArgs{System: system},
+			Args:   configureArgs{Clock: b.Clock, System: system},
 			Inject: b.quiet(),
 			Keep:   []string{"/run"}, // base-files makes folders in it that the tree is to have
 			Env:    scriptEnv(),

@@ -75,6 +75,7 @@ func explainDpkg(cause error, output []byte) *ScriptError {
 
 // configureArgs is what the configuring function is told.
 type configureArgs struct {
+	Clock time.Time
 	// System are the packages that all others count on without saying so:
 	// dpkg knows what a package depends on, and that is not what is essential.
 	System []string
@@ -118,6 +119,9 @@ func configureInside(ctx context.Context, raw []byte, files []*os.File) error {
 	if err == nil {
 		err = dpkg("--configure", "-a")
 	}
+	if err == nil {
+		err = again(ctx, args.Clock, &output)
+	}
 	if err != nil {
 		result.Error = err.Error()
 	}
@@ -130,6 +134,26 @@ func configureInside(ctx context.Context, raw []byte, files []*os.File) error {
 	}
 	_, err = files[0].Write(data)
 	return err
+}
+
+// again runs what wrote the present time of folders into a cache once more,
+// with the time that the folders will have in the finished tree. The variable is
+// not set for all scripts, because Python then compiles its modules in such a way
+// that it reads all sources, too, whenever it starts.
+func again(ctx context.Context, clock time.Time, output *tail) error {
+	const fontCache = "/usr/bin/fc-cache"
+	if !exists(fontCache) {
+		return nil
+	}
+	cmd := exec.CommandContext(ctx, fontCache, "--system-only", "--force")
+	cmd.Dir = "/"
+	cmd.Env = append(scriptEnv(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", clock.Unix()))
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.WaitDelay = time.Second
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("fc-cache: %w", err)
+	}
+	return nil
 }
 
 // maxTail is how much of the scripts' output is kept, in bytes.
