@@ -46,7 +46,7 @@ type fileEdit struct {
 	Link   string
 	Size   int64
 	SHA256 string
-	At     string // where the recipe says so, for errors
+	At     string `json:"-"` // where the recipe says so, for errors
 
 	content string // of a file whose text stands in the recipe
 	source  string // host's path of a file that is copied
