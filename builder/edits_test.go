@@ -53,7 +53,7 @@ func TestReadEdits(t *testing.T) {
 	if err := os.Symlink("plain", filepath.Join(dir, "etc/link")); err != nil {
 		t.Fatal(err)
 	}
-	img := buildOf(t, dir, testRecipe, testLock("hello"), "files=[{path: /etc, source: etc}]")
+	img := buildOf(t, dir, testRecipe, testLock("hello"), "files=[{path: /etc, source: "+filepath.Join(dir, "etc")+"}]")
 	modes := map[string]int64{}
 	for _, f := range img.edits.Files {
 		modes[f.Path] = f.Mode

@@ -118,3 +118,24 @@ func TestOneBitFlipped(t *testing.T) {
 		}
 	})
 }
+
+// Other root file systems boot, and systemd-boot starts the kernel as well.
+func TestBootVariants(t *testing.T) {
+	d := built.disk(t)
+	for _, c := range []struct{ filesystem, loader string }{{"erofs", "systemd-boot"}, {"ext4", "uki"}} {
+		t.Run(c.filesystem+" by "+c.loader, func(t *testing.T) {
+			out := t.TempDir()
+			d.image(t, out, "--set", "root.filesystem="+c.filesystem, "--set", "boot.loader="+c.loader).succeeds(t)
+			image := filepath.Join(out, "guest_1_amd64.raw")
+			applbuild(t, "verify", image).succeeds(t)
+			said, r := boot(t, d, image)
+			r.succeeds(t)
+			if !slices.Equal(said["state"], []string{"running"}) || said["done"] == nil || !slices.Equal(said["big"], []string{"read"}) {
+				t.Errorf("state %q, failed %q, big %q", said["state"], said["failed"], said["big"])
+			}
+			if len(said["root"]) != 1 || !strings.HasPrefix(said["root"][0], "/dev/mapper/root "+c.filesystem+" ro") {
+				t.Errorf("the root is %q", said["root"])
+			}
+		})
+	}
+}
