@@ -7,13 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"sort"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/applbuild/applbuild/builder/lock"
 	"github.com/applbuild/applbuild/recipes"
@@ -95,43 +92,6 @@ func bootPackages(recipe *recipes.Recipe, release *distro.Release) []string {
 	names := slices.Concat(release.InitrdPackages(recipe.Architecture), release.StubPackages(recipe.Architecture))
 	sort.Strings(names)
 	return slices.Compact(names)
-}
-
-// sources are the archives that the recipe's packages come from.
-func (b *Builder) sources(recipe *recipes.Recipe, arch string) ([]archive.Source, error) {
-	release, err := distro.Lookup(recipe.Distribution, recipe.Release)
-	if err != nil {
-		return nil, &recipes.Error{Position: recipe.Position("release"), What: err.Error(), Do: "choose one of these", Err: err}
-	}
-	mirrors := b.settings.Mirrors
-	if len(recipe.Mirrors) > 0 {
-		mirrors = nil
-		for _, mirror := range recipe.Mirrors {
-			mirrors = append(mirrors, mirror.URI)
-		}
-	}
-	sources, err := release.Sources(distro.SourceOptions{
-		Arch: arch, Mirrors: mirrors, Snapshot: recipe.Snapshot.Time,
-		HostApt: b.settings.HostApt, HostKeyrings: b.settings.HostKeyrings,
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, mirror := range recipe.Mirrors {
-		if mirror.KeyringFile == "" {
-			continue
-		}
-		keyring, err := os.ReadFile(mirror.KeyringFile)
-		if err != nil {
-			return nil, fmt.Errorf("keyring of mirror %s: %w", mirror.URI, err)
-		}
-		for i := range sources {
-			if strings.HasPrefix(sources[i].URI, strings.TrimRight(mirror.URI, "/")) {
-				sources[i].Keyring, sources[i].KeyringName = keyring, mirror.KeyringFile
-			}
-		}
-	}
-	return sources, nil
 }
 
 // lockFor returns the lock beside the recipe, made anew where it is missing or
@@ -334,64 +294,4 @@ func (l *locker) packages(resolved []*resolve.Package) []lock.Package {
 		})
 	}
 	return packages
-}
-
-// available brings the indexes of an architecture and reads them.
-func (b *Builder) available(ctx context.Context, recipe *recipes.Recipe, arch string, l *locker) ([]*resolve.Package, error) {
-	sources, err := b.sources(recipe, arch)
-	if err != nil {
-		return nil, err
-	}
-	for _, source := range sources {
-		if source.IgnoreValidUntil {
-			b.settings.Observer.Notice(fmt.Sprintf("%s: Valid-Until is not checked: %s", source, source.IgnoreReason))
-		}
-	}
-	var packages []*resolve.Package
-	err = b.stage(stageIndex, func() (bool, error) {
-		b.fetched.begin(stageIndex, 0)
-		indexes, err := b.client.Update(ctx, sources)
-		if err != nil {
-			return false, err
-		}
-		packages, err = readIndexes(indexes)
-		for _, index := range indexes {
-			l.source(index)
-		}
-		return false, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return packages, nil
-}
-
-// readIndexes reads all indexes side by side; the packages stand in the order
-// of the indexes.
-func readIndexes(indexes []archive.Index) ([]*resolve.Package, error) {
-	lists := make([][]*resolve.Package, len(indexes))
-	var group errgroup.Group
-	for i, index := range indexes {
-		group.Go(func() error {
-			r, err := index.Open()
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			origin := &resolve.Origin{
-				URI: index.Source.URI, Suite: index.Source.Suite, Component: index.Component,
-				Codename: index.Release.Codename, Archive: index.Release.Suite, Version: index.Release.Version,
-				Pin: index.Pin(), Order: i,
-			}
-			lists[i], err = resolve.ReadPackages(r, origin)
-			if err != nil {
-				return fmt.Errorf("index of %s %s/%s: %w", index.Source, index.Component, index.Arch, err)
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return slices.Concat(lists...), nil
 }
