@@ -55,8 +55,8 @@ integration:
 	@$(GO) test -v -p 1 -timeout 60m ./... >bin/test.log 2>&1; status=$$?; \
 	grep -E '^(ok|FAIL|panic:|--- FAIL)|^ *--- FAIL' bin/test.log || true; \
 	if [ $$status != 0 ]; then tail -n 200 bin/test.log; exit $$status; fi; \
-	skipped=$$(grep -E -A1 '^ *--- SKIP' bin/test.log | grep -E '_test.go:[0-9]+:' | grep -vE '$(MAY_SKIP)'); \
-	grep -E -A1 '^ *--- SKIP' bin/test.log || true; \
+	skipped=$$(grep -E -B1 '^ *--- SKIP' bin/test.log | grep -E '_test.go:[0-9]+:' | grep -vE '$(MAY_SKIP)'); \
+	grep -E -B1 '^ *--- SKIP' bin/test.log || true; \
 	if [ -n "$$skipped" ] && [ -n "$$CI" ]; then echo "tests were skipped that CI must run:"; echo "$$skipped"; exit 1; fi
 
 bench:
