@@ -28,6 +28,10 @@ const (
 	bootToolsRelease      = "trixie"
 )
 
+// forgetfulGrace is how long a guest whose writes are forgotten may take to
+// power off when its boot is interrupted: there is nothing for it to save.
+const forgetfulGrace = time.Second
+
 // BootOptions says what to boot and how.
 type BootOptions struct {
 	Image   string // the disk
@@ -95,6 +99,9 @@ func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
 		Console: o.Console, Input: o.Input, Line: o.Line, Warn: b.settings.Observer.Notice,
 		Timeout: o.Timeout, Dir: scratch.Dir, Now: o.Now,
 		Runner: qemuRunner{tools: tools.dir},
+	}
+	if !o.Write {
+		machine.Grace = forgetfulGrace
 	}
 	return machine.Run(ctx)
 }
