@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -137,10 +138,16 @@ func TestInterruptBootStages(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a guest, and its emulator with it.
+// Ctrl-C ends a guest, and its emulator with it, at once where nothing of it is
+// kept.
 func TestInterruptBoot(t *testing.T) {
 	d := built.disk(t)
-	p := program(t, "boot", d.file(".raw"), "--store", d.store, "--kvm", "off", "--log-format", "json")
-	code, _ := interrupt(t, p, "qemu", 5*time.Second)
+	p := program(t, "boot", d.file(".raw"), "--store", d.store, "--kvm", "off", "--log-format", "json", "--report", filepath.Join(t.TempDir(), "report"))
+	applbuild(t, "boot", d.file(".raw"), "--store", d.store, "--kvm", "off", "--timeout", "1s") // QEMU is there now
+	begin := time.Now()
+	code, _ := interrupt(t, p, "qemu", 3*time.Second)
+	if took := time.Since(begin); took > 15*time.Second {
+		t.Errorf("the guest went on for %s", took)
+	}
 	interrupted(t, p, code, d.store, t.TempDir())
 }
