@@ -49,11 +49,12 @@ func TestReadmeIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, block := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
-		recipe := block[1]
-		if !strings.Contains(recipe, "name:") {
-			recipe = "name: shown\n" + recipe
+		dir, recipe := t.TempDir(), block[1]
+		if !strings.Contains(recipe, "name: ") { // a part of a recipe
+			writeFile(t, dir, "whole.yml", "name: shown\ndistribution: debian\nrelease: trixie\n")
+			recipe = "include: whole.yml\n" + recipe
 		}
-		if _, err := recipes.Load(writeFile(t, t.TempDir(), "recipe.yml", recipe), recipes.Options{}); err != nil {
+		if _, err := recipes.Load(writeFile(t, dir, "recipe.yml", recipe), recipes.Options{}); err != nil {
 			t.Errorf("%v\n%s", err, recipe)
 		}
 	}
