@@ -70,6 +70,9 @@ func TestBoot(t *testing.T) {
 	if len(said["machine-id"]) != 1 || !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(said["machine-id"][0]) {
 		t.Errorf("the machine's id is %q", said["machine-id"])
 	}
+	if id := asks(t, "unsquashfs", "-cat", extract(t, d.file(".raw"), "root-x86-64"), "etc/machine-id"); len(strings.TrimSpace(id)) == 32 {
+		t.Errorf("the image has a machine's id: %s", id)
+	}
 	if !strings.Contains(strings.Join(said["time"], " "), "Startup finished in") {
 		t.Errorf("systemd-analyze: %q", said["time"])
 	}

@@ -180,13 +180,24 @@ func flip(t testing.TB, image string) int64 {
 	if at < 0 {
 		t.Fatalf("%s: the contents of %s are not to be found", image, bigFile)
 	}
-	f, err := os.OpenFile(image, os.O_WRONLY, 0)
+	flipAt(t, image, int64(at))
+	return int64(at)
+}
+
+// flipAt changes one bit of a byte of a file.
+func flipAt(t testing.TB, name string, offset int64) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt([]byte{data[at] ^ 0x10}, int64(at)); err != nil {
+	var one [1]byte
+	if _, err := f.ReadAt(one[:], offset); err != nil {
 		t.Fatal(err)
 	}
-	return int64(at)
+	one[0] ^= 0x10
+	if _, err := f.WriteAt(one[:], offset); err != nil {
+		t.Fatal(err)
+	}
 }

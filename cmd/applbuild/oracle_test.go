@@ -168,6 +168,45 @@ func dissect(t *testing.T, image string) {
 	}
 }
 
+// verify says what of a disk is wrong, and where.
+func TestVerifyNames(t *testing.T) {
+	d := built.disk(t)
+	const sector, block = 512, 4096
+	at := func(kind string) int64 { return partition(t, d.file(".raw"), kind).Offset }
+	info, err := os.Stat(d.file(".raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		offset int64
+		words  []string
+	}{
+		{"first GPT header", sector + 40, []string{"primary", "header"}},
+		{"last GPT header", info.Size() - sector + 40, []string{"backup", "header"}},
+		{"partition table", 2*sector + 8, []string{"primary", "partition"}},
+		{"superblock of the root", at("root-x86-64"), []string{"root-1", "block 0"}},
+		{"top of the hash tree", at("root-x86-64-verity") + block, []string{"root-1-verity"}},
+		{"superblock of the hash tree", at("root-x86-64-verity"), []string{"root-1-verity", "superblock"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			image := d.copyTo(t, t.TempDir())
+			flipAt(t, image, c.offset)
+			applbuild(t, "verify", image).fails(t, append(c.words, image)...)
+		})
+	}
+	t.Run("a file beside the disk", func(t *testing.T) {
+		dir := t.TempDir()
+		copyDir(t, d.out, dir)
+		flipAt(t, filepath.Join(dir, "guest_1_amd64.spdx.json"), 100)
+		applbuild(t, "verify", filepath.Join(dir, "guest_1_amd64.raw")).fails(t, "guest_1_amd64.spdx.json")
+	})
+	t.Run("no disk", func(t *testing.T) {
+		applbuild(t, "verify", writeFile(t, t.TempDir(), "x.raw", strings.Repeat("x", 1<<20))).fails(t, "x.raw", "GPT")
+		applbuild(t, "inspect", writeFile(t, t.TempDir(), "x.raw", "")).fails(t, "x.raw")
+	})
+}
+
 // veritysetup and each file system's own check agree with every root file system.
 func TestRootFileSystems(t *testing.T) {
 	d := newRealTiny(t, "packages: [dpkg, dash]\n")

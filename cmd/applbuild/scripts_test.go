@@ -32,8 +32,35 @@ func TestScriptFails(t *testing.T) {
 	}
 }
 
-// A script is alone: no network, no file of the host, and what it starts ends
-// with the build.
+// newNosy makes an archive whose package nosy runs a script.
+func newNosy(t testing.TB, script string) *tiny {
+	t.Helper()
+	return newRealTiny(t, "packages: [dpkg, bash, nosy]\n", func(d *tiny) {
+		d.addLocked(t, "bash", "libtinfo6")
+		d.AddDeb("main", archivetest.Deb(t, "Package: nosy\nVersion: 1\nDepends: bash, coreutils\n",
+			archivetest.Script{Name: "postinst", Body: "#!/bin/bash\n" + script + "\nexit 0\n"}))
+	})
+}
+
+// A script that leaves a daemon ends the build, and the daemon ends with it.
+func TestScriptLeavesDaemon(t *testing.T) {
+	newNosy(t, "(sleep 4711 </dev/null >/dev/null 2>&1 &)").refuses(t, "nosy", "sleep", "must not start")
+	if left, err := exec.Command("pgrep", "-f", "^sleep 4711").Output(); err == nil {
+		t.Errorf("the script's daemon still runs: %s", left)
+	}
+}
+
+// That a script asks the network for something is told; one that cannot do
+// without fails by itself.
+func TestScriptTriesNetwork(t *testing.T) {
+	const try = "(exec 3<>/dev/tcp/192.0.2.1/80) 2>/dev/null"
+	if r := newNosy(t, try).image(t).succeeds(t); !strings.Contains(r.stderr, "note: a package script tried to reach the network") {
+		t.Errorf("nothing is said of the network:\n%s", r.stderr)
+	}
+	newNosy(t, try+" || exit 4").refuses(t, "nosy", "postinst")
+}
+
+// A script is alone: it reaches no network and no file of the host.
 func TestScriptIsConfined(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,28 +72,18 @@ func TestScriptIsConfined(t *testing.T) {
 	if err := os.Chmod(outside, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Sprintf(`#!/bin/bash
-{
+	script := fmt.Sprintf(`{
     (exec 3<>/dev/tcp/127.0.0.1/%d) 2>/dev/null && echo reached the network
     echo x 2>/dev/null >%s/escaped && echo wrote outside
     echo x 2>/dev/null >/proc/sys/kernel/core_pattern && echo changed the kernel
     [ -e /etc/fstab ] || [ -e /root/.bash_history ] && echo saw the host
     mknod /dev/mem2 c 1 1 2>/dev/null && echo made a device
     echo ran
-} >/probe
-setsid sleep 4711 </dev/null >/dev/null 2>&1 &
-exit 0
-`, port, outside)
-	d := newRealTiny(t, "packages: [dpkg, bash, nosy]\n", func(d *tiny) {
-		d.addLocked(t, "bash", "libtinfo6")
-		d.AddDeb("main", archivetest.Deb(t, "Package: nosy\nVersion: 1\nDepends: bash, coreutils\n", archivetest.Script{Name: "postinst", Body: script}))
-	})
+} >/probe`, port, outside)
+	d := newNosy(t, script)
 	d.image(t).succeeds(t)
 	if _, err := os.Stat(filepath.Join(outside, "escaped")); err == nil {
 		t.Error("the script wrote outside")
-	}
-	if left, err := exec.Command("pgrep", "-f", "^sleep 4711").Output(); err == nil {
-		t.Errorf("the script's daemon still runs: %s", left)
 	}
 	for _, left := range holding(t, d.store) {
 		t.Error(left)
