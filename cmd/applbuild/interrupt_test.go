@@ -19,7 +19,10 @@ import (
 // some time after a stage began. ended says that the stage was over before.
 func interrupt(t testing.TB, p *process, stage string, after time.Duration) (code int, ended bool) {
 	t.Helper()
-	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if p.SysProcAttr == nil {
+		p.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	p.SysProcAttr.Setpgid = true
 	p.Stdout, p.Stderr = nil, nil
 	stderr, err := p.StderrPipe()
 	if err != nil {
@@ -112,6 +115,27 @@ func TestInterruptStages(t *testing.T) {
 		})
 	}
 	d.image(t).succeeds(t)
+}
+
+// An ordinary user's trees belong to ids that he isn't: they are gone, too.
+func TestInterruptOrdinaryUser(t *testing.T) {
+	d := newRealTiny(t, "packages: [dpkg, dash, slow]\n",
+		deb(t, "Package: slow\nVersion: 1\nDepends: dash\n", archivetest.Script{Name: "postinst", Body: "#!/bin/sh\nsleep 5\n"}))
+	for _, after := range []time.Duration{300 * time.Millisecond, 3 * time.Second} {
+		t.Run(after.String(), func(t *testing.T) {
+			p := program(t)
+			p.asOrdinaryUser(t)
+			copyDir(t, d.dir, p.Dir)
+			give(t, p.Dir, p)
+			store, out := filepath.Join(p.Dir, "store"), filepath.Join(p.Dir, "out")
+			p.Args = append(p.Args, "image", filepath.Join(p.Dir, "tiny.yml"), "--store", store, "-o", out, "--log-format", "json")
+			code, ended := interrupt(t, p, "base", after)
+			if ended {
+				t.Errorf("base was over before %s", after)
+			}
+			interrupted(t, p, code, store, out)
+		})
+	}
 }
 
 // The stages of a disk that boots.
