@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/applbuild/applbuild/builder/lock"
 	"github.com/applbuild/applbuild/recipes"
@@ -48,8 +49,9 @@ type fileEdit struct {
 	SHA256 string
 	At     string `json:"-"` // where the recipe says so, for errors
 
-	content string // of a file whose text stands in the recipe
-	source  string // host's path of a file that is copied
+	content string    // of a file whose text stands in the recipe
+	source  string    // host's path of a file that is copied
+	changed time.Time // when that was last written to, as its digest was taken
 }
 
 // maxCopied bounds how many files a recipe's folder may bring.
@@ -173,9 +175,13 @@ func copiedFile(ctx context.Context, name string, info fs.FileInfo, edit fileEdi
 		return edit, err
 	}
 	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return edit, err
+	}
 	if err := ctx.Err(); err != nil {
 		return edit, err
 	}
+	edit.changed = info.ModTime()
 	hash := sha256.New()
 	edit.Size, err = io.Copy(hash, f)
 	edit.SHA256, edit.source = hex.EncodeToString(hash.Sum(nil)), name
@@ -196,12 +202,39 @@ func (f *fileEdit) open() (io.ReaderAt, func() error, error) {
 		return nil, nil, err
 	}
 	info, err := file.Stat()
-	if err == nil && info.Size() != f.Size {
-		err = fmt.Errorf("%s: %w", f.source, errChanged)
+	if err == nil {
+		err = f.sameAs(info)
 	}
 	if err != nil {
 		file.Close()
 		return nil, nil, err
 	}
 	return file, file.Close, nil
+}
+
+// sameAs says whether a source is what its digest was taken of.
+func (f *fileEdit) sameAs(info fs.FileInfo) error {
+	if info.Size() != f.Size || !info.ModTime().Equal(f.changed) {
+		return fmt.Errorf("%s %w", f.source, errChanged)
+	}
+	return nil
+}
+
+// unchanged checks, when the tree is written, that no source has changed
+// meanwhile: the result is kept under a key that has their digests.
+func (e *edits) unchanged() error {
+	for i := range e.Files {
+		f := &e.Files[i]
+		if f.source == "" {
+			continue
+		}
+		info, err := os.Lstat(f.source)
+		if err == nil {
+			err = f.sameAs(info)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: file /%s: %w", f.At, f.Path, err)
+		}
+	}
+	return nil
 }

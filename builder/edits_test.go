@@ -1,10 +1,12 @@
 package builder
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/applbuild/applbuild/recipes"
 	"github.com/applbuild/applbuild/rootfs/tree"
@@ -80,6 +82,27 @@ func TestReadEditsRefuses(t *testing.T) {
 	}
 	_, err = readEdits(t.Context(), r, testLock("hello"))
 	if err == nil || !strings.Contains(err.Error(), "/dev/null is neither file, folder nor link") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A source that is written to between its digest and the tree would be kept
+// under a wrong key.
+func TestUnchanged(t *testing.T) {
+	dir := t.TempDir()
+	img := buildOf(t, dir, testRecipe, testLock("hello"))
+	if err := img.edits.unchanged(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "motd")
+	if err := os.WriteFile(name, []byte("hallo\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// The clock of a file system may be coarse.
+	if err := os.Chtimes(name, time.Time{}, time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := img.edits.unchanged(); !errors.Is(err, errChanged) || !strings.Contains(err.Error(), "kiosk.yml:7:") {
 		t.Errorf("%v", err)
 	}
 }

@@ -67,6 +67,9 @@ func (img *build) root(ctx context.Context, base *store.Result) (*store.Result, 
 		if err := img.writeFilesystem(ctx, source, d.File(fileRoot)); err != nil {
 			return err
 		}
+		if err := img.edits.unchanged(); err != nil {
+			return err
+		}
 		if !img.recipe.Root.Verity {
 			return nil
 		}
