@@ -111,6 +111,7 @@ func TestRefusesArchive(t *testing.T) {
 		})
 	}
 	t.Run("unreachable", func(t *testing.T) {
+		long(t) // the client tries several times
 		d := newTiny(t, "packages: [hello]\n", hello)
 		text, err := os.ReadFile(d.recipe)
 		if err != nil {
