@@ -274,17 +274,19 @@ func exchange(work func(answers *os.File) error, read func(line []byte) error) e
 	if err != nil {
 		return err
 	}
-	defer r.Close()
 	done := make(chan error, 1)
 	go func() {
-		done <- readLines(r, read)
+		err := readLines(r, read)
+		r.Close() // so that nobody waits for a reader who gave up
+		done <- err
 	}()
 	err = work(w)
 	w.Close()
-	if readErr := <-done; err == nil {
-		err = readErr
+	readErr := <-done
+	if readErr == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return err
+	return readErr // which is why work failed, if it did
 }
 
 func readLines(r io.Reader, read func(line []byte) error) error {

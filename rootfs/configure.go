@@ -30,6 +30,9 @@ func scriptEnv() []string {
 // ErrScript is matched by the error of a maintainer script that failed.
 var ErrScript = errors.New("maintainer script failed")
 
+// configuring stands for a script where dpkg named none.
+const configuring = "configuring"
+
 // ScriptError says which package's script failed, and what it printed.
 type ScriptError struct {
 	Package string // empty where dpkg didn't say
@@ -43,6 +46,9 @@ func (e *ScriptError) Error() string {
 	if e.Package == "" {
 		return fmt.Sprintf("%s: %s", e.Script, e.Reason)
 	}
+	if e.Script == configuring {
+		return fmt.Sprintf("package %s: %s", e.Package, e.Reason)
+	}
 	return fmt.Sprintf("package %s: its %s script failed: %s", e.Package, e.Script, e.Reason)
 }
 
@@ -55,20 +61,26 @@ func (e *ScriptError) Detail() string { return string(e.Output) }
 // dpkgError is the line with which dpkg names the package that it gives up on.
 var dpkgError = regexp.MustCompile(`(?m)^dpkg: error processing package (\S+) \(--\S+\):\n\s*(.*)$`)
 
-// dpkgScript is how dpkg names the script in that line.
-var dpkgScript = regexp.MustCompile(`(post-installation|pre-installation|trigger)`)
+// dpkgFatal is a line with which dpkg gives up altogether.
+var dpkgFatal = regexp.MustCompile(`(?m)^dpkg: (?:unrecoverable fatal )?error: (.*)$`)
+
+// dpkgScript is how dpkg says that a script was at fault.
+var dpkgScript = regexp.MustCompile(`post-installation script subprocess`)
 
 // explainDpkg turns dpkg's output into a ScriptError about the first package
 // that failed.
 func explainDpkg(cause error, output []byte) *ScriptError {
-	e := &ScriptError{Script: "configuring", Reason: cause.Error(), Output: output}
+	e := &ScriptError{Script: configuring, Reason: cause.Error(), Output: output}
 	found := dpkgError.FindSubmatch(output)
 	if found == nil {
+		if line := dpkgFatal.FindSubmatch(output); line != nil {
+			e.Reason = string(line[1])
+		}
 		return e
 	}
-	e.Package, e.Reason, e.Script = string(found[1]), string(found[2]), "postinst"
-	if kind := dpkgScript.FindString(e.Reason); kind == "pre-installation" {
-		e.Script = "preinst"
+	e.Package, e.Reason = string(found[1]), string(found[2])
+	if dpkgScript.MatchString(e.Reason) {
+		e.Script = "postinst"
 	}
 	return e
 }

@@ -243,6 +243,9 @@ func TestScriptsThatFail(t *testing.T) {
 }
 
 func TestScriptLeavesDaemon(t *testing.T) {
+	if testing.Short() {
+		t.Skip("each case waits for three seconds")
+	}
 	for name, command := range map[string]string{
 		"in a session of its own":  "setsid sleep 98765 &",
 		"with the output kept":     "sleep 98765 & exit 0",

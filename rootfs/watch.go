@@ -53,7 +53,7 @@ func explainLeft(left []process, output []byte) *ScriptError {
 		}
 	}
 	if e.Package == "" {
-		e.Script = "configuring"
+		e.Script = configuring
 	}
 	e.Reason = fmt.Sprintf("it left running: %s; a package must not start a service while an image is built", strings.Join(names, ", "))
 	return e
