@@ -37,29 +37,21 @@ func (d *lzma) reset() {
 // it is for bits that cannot be foreseen, whose branches would be mispredicted
 // every third time. It returns the range, the code, the new probability and
 // the bit; the range is not normalized.
-func bit(rng, code, v uint32) (uint32, uint32, uint16, uint32) {
+func bit(rng, code, v uint64) (uint64, uint64, uint16, uint32) {
 	bound := (rng >> probBits) * v
-	r, c := rng-bound, code-bound
-	m, b := int32(1<<moveBits-1), uint32(1)
-	if code < bound {
-		r = bound
-	}
-	if code < bound {
-		c = code
-	}
-	if code < bound {
-		m = probMax
-	}
-	if code < bound {
-		b = 0
-	}
-	return r, c, uint16(int32(v) + (m-int32(v))>>moveBits), b
+	code -= bound
+	zero := uint64(int64(code) >> 63) // all ones when the bit is zero
+	rng -= bound
+	rng ^= (rng ^ bound) & zero
+	code += bound & zero
+	v += uint64(int64((1<<moveBits-1)+zero&(probMax-1<<moveBits+1)-v) >> moveBits)
+	return rng, code, uint16(v), uint32(zero) + 1
 }
 
 // normalize takes another byte in when the range has become small.
-func normalize(rng, code uint32, in []byte, ip int) (uint32, uint32, int) {
+func normalize(rng, code uint64, in []byte, ip int) (uint64, uint64, int) {
 	if rng < topValue {
-		return rng << 8, code<<8 | uint32(in[ip]), ip + 1
+		return rng << 8, code<<8 | uint64(in[ip]), ip + 1
 	}
 	return rng, code, ip
 }
@@ -74,7 +66,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 	if in[0] != 0 {
 		return errFirstByte
 	}
-	rng, code, ip := uint32(0xffffffff), binary.BigEndian.Uint32(in[1:]), 5
+	rng, code, ip := uint64(0xffffffff), uint64(binary.BigEndian.Uint32(in[1:])), 5
 	p := &d.probs
 	state, rep0, rep1, rep2, rep3 := d.state, d.rep0, d.rep1, d.rep2, d.rep3
 	lc, lpMask, pbMask := d.lc&15, d.lpMask, d.pbMask
@@ -88,7 +80,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 		}
 		posState := uint32(pos-start) & pbMask & 15
 		pr := &p.isMatch[(state<<4|posState)&0xff]
-		v := uint32(*pr)
+		v := uint64(*pr)
 		bound := (rng >> probBits) * v
 		if code < bound {
 			rng = bound
@@ -100,7 +92,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 			if state < 7 {
 				for sym < 0x100 {
 					var b uint32
-					rng, code, lit[sym&0xff], b = bit(rng, code, uint32(lit[sym&0xff]))
+					rng, code, lit[sym&0xff], b = bit(rng, code, uint64(lit[sym&0xff]))
 					sym = sym<<1 | b
 					rng, code, ip = normalize(rng, code, in, ip)
 				}
@@ -112,7 +104,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 					hit := match & offset
 					i := (offset + hit + sym) & 0x3ff
 					var b uint32
-					rng, code, lit[i], b = bit(rng, code, uint32(lit[i]))
+					rng, code, lit[i], b = bit(rng, code, uint64(lit[i]))
 					sym = sym<<1 | b
 					offset &= hit ^ (b - 1)
 					rng, code, ip = normalize(rng, code, in, ip)
@@ -130,7 +122,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 		rng, code, ip = normalize(rng, code, in, ip)
 
 		pr = &p.isRep[state&15]
-		v = uint32(*pr)
+		v = uint64(*pr)
 		bound = (rng >> probBits) * v
 		var lens *lenProbs
 		if code < bound { // a match with its own distance
@@ -146,14 +138,14 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 			rng, code, ip = normalize(rng, code, in, ip)
 			lens = &p.rep
 			pr = &p.isRepG0[state&15]
-			v = uint32(*pr)
+			v = uint64(*pr)
 			bound = (rng >> probBits) * v
 			if code < bound {
 				rng = bound
 				*pr = uint16(v + (probMax-v)>>moveBits)
 				rng, code, ip = normalize(rng, code, in, ip)
 				pr = &p.isRep0Long[(state<<4|posState)&0xff]
-				v = uint32(*pr)
+				v = uint64(*pr)
 				bound = (rng >> probBits) * v
 				if code < bound { // one byte
 					rng = bound
@@ -179,12 +171,12 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 				*pr = uint16(v - v>>moveBits)
 				rng, code, ip = normalize(rng, code, in, ip)
 				var b uint32
-				rng, code, p.isRepG1[state&15], b = bit(rng, code, uint32(p.isRepG1[state&15]))
+				rng, code, p.isRepG1[state&15], b = bit(rng, code, uint64(p.isRepG1[state&15]))
 				rng, code, ip = normalize(rng, code, in, ip)
 				if b == 0 {
 					rep0, rep1 = rep1, rep0
 				} else {
-					rng, code, p.isRepG2[state&15], b = bit(rng, code, uint32(p.isRepG2[state&15]))
+					rng, code, p.isRepG2[state&15], b = bit(rng, code, uint64(p.isRepG2[state&15]))
 					rng, code, ip = normalize(rng, code, in, ip)
 					if b == 0 {
 						rep0, rep1, rep2 = rep2, rep0, rep1
@@ -197,7 +189,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 
 		// The length.
 		var length int
-		v = uint32(lens.choice)
+		v = uint64(lens.choice)
 		bound = (rng >> probBits) * v
 		var tree *[8]uint16
 		if code < bound {
@@ -211,7 +203,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 			code -= bound
 			lens.choice = uint16(v - v>>moveBits)
 			rng, code, ip = normalize(rng, code, in, ip)
-			v = uint32(lens.choice2)
+			v = uint64(lens.choice2)
 			bound = (rng >> probBits) * v
 			if code < bound {
 				rng = bound
@@ -227,7 +219,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 				sym := uint32(1)
 				for sym < 0x100 {
 					var b uint32
-					rng, code, lens.high[sym&0xff], b = bit(rng, code, uint32(lens.high[sym&0xff]))
+					rng, code, lens.high[sym&0xff], b = bit(rng, code, uint64(lens.high[sym&0xff]))
 					sym = sym<<1 | b
 					rng, code, ip = normalize(rng, code, in, ip)
 				}
@@ -238,7 +230,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 			sym := uint32(1)
 			for sym < 8 {
 				var b uint32
-				rng, code, tree[sym&7], b = bit(rng, code, uint32(tree[sym&7]))
+				rng, code, tree[sym&7], b = bit(rng, code, uint64(tree[sym&7]))
 				sym = sym<<1 | b
 				rng, code, ip = normalize(rng, code, in, ip)
 			}
@@ -252,7 +244,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 			slot := uint32(1)
 			for slot < 64 {
 				var b uint32
-				rng, code, slots[slot&63], b = bit(rng, code, uint32(slots[slot&63]))
+				rng, code, slots[slot&63], b = bit(rng, code, uint64(slots[slot&63]))
 				slot = slot<<1 | b
 				rng, code, ip = normalize(rng, code, in, ip)
 			}
@@ -268,7 +260,7 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 					for i := uint32(0); i < direct; i++ {
 						var b uint32
 						at := (base + sym) & 127
-						rng, code, p.special[at], b = bit(rng, code, uint32(p.special[at]))
+						rng, code, p.special[at], b = bit(rng, code, uint64(p.special[at]))
 						sym = sym<<1 | b
 						rep0 |= b << (i & 15)
 						rng, code, ip = normalize(rng, code, in, ip)
@@ -277,16 +269,16 @@ func (d *lzma) decode(out []byte, start, pos, end int, in []byte, n int) error {
 					for range direct - 4 {
 						rng >>= 1
 						code -= rng
-						mask := -(code >> 31)
-						code += rng & mask
-						rep0 = rep0<<1 + mask + 1
+						zero := uint64(int64(code) >> 63)
+						code += rng & zero
+						rep0 = rep0<<1 + uint32(zero) + 1
 						rng, code, ip = normalize(rng, code, in, ip)
 					}
 					rep0 <<= 4
 					sym := uint32(1)
 					for i := uint32(0); i < 4; i++ {
 						var b uint32
-						rng, code, p.align[sym&15], b = bit(rng, code, uint32(p.align[sym&15]))
+						rng, code, p.align[sym&15], b = bit(rng, code, uint64(p.align[sym&15]))
 						sym = sym<<1 | b
 						rep0 |= b << (i & 15)
 						rng, code, ip = normalize(rng, code, in, ip)
