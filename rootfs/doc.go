@@ -4,7 +4,8 @@
 //
 // The order is dpkg's: packages that are essential or have no preinst script
 // are unpacked first, then each of the others has its preinst run before it is
-// unpacked, then dpkg configures everything. No service is started, no initrd
+// unpacked, then dpkg configures the essential packages with all they need, and
+// then everything. No service is started, no initrd
 // is built, nobody is asked anything. What would differ from one build to the
 // next (logs, caches, backups, dates of accounts, identities of the machine)
 // is taken out or given the build's clock.
