@@ -100,8 +100,9 @@ func (b *Builder) unpackInto(ctx context.Context, stage, dir string, packages []
 func (t *toolsTree) spec(cmd fs.Command) sandbox.Spec {
 	return sandbox.Spec{
 		Root: t.dir, ReadOnlyRoot: true,
-		Binds: []sandbox.Bind{{Source: cmd.Dir, Target: toolWork}},
-		Argv:  cmd.Argv, Env: cmd.Env, Dir: toolWork,
+		NoSync: true, // the store syncs what it keeps
+		Binds:  []sandbox.Bind{{Source: cmd.Dir, Target: toolWork}},
+		Argv:   cmd.Argv, Env: cmd.Env, Dir: toolWork,
 		Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr,
 	}
 }

@@ -165,7 +165,7 @@ func (b *Base) unpack(ctx context.Context, tree string) (*unpackResult, error) {
 	var result unpackResult
 	err := exchange(func(answers *os.File) error {
 		return sandbox.Run(ctx, sandbox.Spec{
-			Root: tree, IDs: sandbox.Range, Call: callUnpack, Args: args,
+			Root: tree, IDs: sandbox.Range, NoSync: true, Call: callUnpack, Args: args,
 			Binds: []sandbox.Bind{
 				{Source: tree, Target: insideTree},
 				{Source: b.Packages, Target: insidePackages, ReadOnly: true},
@@ -235,7 +235,7 @@ func (b *Base) configure(ctx context.Context, tree string, system []string) erro
 	var result configureResult
 	err := exchange(func(answers *os.File) error {
 		return sandbox.Run(ctx, sandbox.Spec{
-			Root: tree, IDs: sandbox.Range, Call: callConfigure,
+			Root: tree, IDs: sandbox.Range, NoSync: true, Call: callConfigure,
 			Args:   configureArgs{Clock: b.Clock, System: system},
 			Inject: b.quiet(),
 			Keep:   []string{"/run"}, // base-files makes folders in it that the tree is to have

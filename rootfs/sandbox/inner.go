@@ -114,6 +114,9 @@ func settle(order *innerOrder) error {
 	if err := unix.Chdir(order.Dir); err != nil {
 		return fmt.Errorf("working directory %s: %w", order.Dir, err)
 	}
+	if order.NoSync {
+		skipSyncs()
+	}
 	return nil
 }
 

@@ -129,7 +129,7 @@ func newOrder(s Spec, m mappings) (*outerOrder, error) {
 			Inner: innerOrder{
 				Argv: s.Argv, Env: s.Env, Dir: s.Dir,
 				Call: s.Call, Args: args, Files: len(s.Files),
-				Loopback: !s.Network, Become: m.setgroups,
+				Loopback: !s.Network, Become: m.setgroups, NoSync: s.NoSync,
 			},
 		},
 	}, nil

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		"echo":   echo,
 		"setcap": setCapability,
 		"exit":   func(context.Context, []byte, []*os.File) error { os.Exit(0); return nil },
+		"sync":   syncPipe,
 		"panic":  func(context.Context, []byte, []*os.File) error { panic("the function broke") },
 		"fail":   func(context.Context, []byte, []*os.File) error { return errors.New("no luck: two\nlines") },
 	})

@@ -82,6 +82,10 @@ type Spec struct {
 	// loopback and nothing else: connecting fails at once with ENETUNREACH.
 	Network bool
 
+	// NoSync lets fsync(2) and its kin succeed at once without doing anything:
+	// for a tree that is thrown away, or synced as a whole later.
+	NoSync bool
+
 	IDs IDs
 
 	Argv []string // Argv[0] without a slash is looked up in Env's PATH

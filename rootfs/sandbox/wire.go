@@ -68,6 +68,7 @@ type innerOrder struct {
 	Files     int
 	Loopback  bool // the network namespace is its own
 	Become    bool // take up id 0 of the new range
+	NoSync    bool
 }
 
 // failure is an error on its way through a socket.
