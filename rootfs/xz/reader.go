@@ -37,8 +37,8 @@ type Reader struct {
 	err     error  // stays, once out is read
 	inBlock bool
 
-	kind     byte         // of the check of this stream
-	check    hash.Hash    // nil for none
+	kind     byte          // of the check of this stream
+	check    hash.Hash     // nil for none
 	checks   [16]hash.Hash // made so far, by kind
 	header   blockHeader
 	start    int64     // in.taken at the beginning of the block header, then of the data
