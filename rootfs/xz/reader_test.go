@@ -43,6 +43,9 @@ func TestReadsWhatWritersWrite(t *testing.T) {
 	}
 	for content, data := range contents(t) {
 		for name, c := range configs {
+			if len(data) > 150_000 && name != "default" {
+				continue // the writer is slow
+			}
 			got, err := read(compose(t, data, c))
 			if err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%s, %s: %d bytes of %d: %v", content, name, len(got), len(data), err)
@@ -139,11 +142,11 @@ func TestWindowSlides(t *testing.T) {
 	// Much more than the dictionary, with matches as far back as it goes.
 	part := random(4096 + 1024)
 	var data []byte
-	for i := range 400 {
+	for i := range 2000 {
 		data = append(data, part[i%64:]...)
 	}
-	for _, size := range []int{4096, 5000, 6144, 1 << 20} {
-		file := compose(t, data, xz.WriterConfig{DictCap: size})
+	for _, size := range []int{4096, 6144, 1 << 20} {
+		file := command(t, data, fmt.Sprintf("--lzma2=preset=0,dict=%d", size))
 		got, err := read(file)
 		if err != nil || !bytes.Equal(got, data) {
 			t.Errorf("dictionary of %d: %d bytes of %d: %v", size, len(got), len(data), err)
