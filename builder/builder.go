@@ -42,6 +42,9 @@ type Settings struct {
 	HostApt, HostKeyrings fs.FS
 	// Proxy chooses a proxy for each request; nil is none.
 	Proxy func(*http.Request) (*url.URL, error)
+	// Program tells this build of the program from others: results that another
+	// one left in the store are not taken for this one's.
+	Program string
 	// Offline forbids the network.
 	Offline bool
 	// Locked refuses a lock that is missing or doesn't fit.
@@ -85,6 +88,9 @@ func (b *Builder) stage(name string, work func() (cached bool, err error)) error
 	b.settings.Observer.StageStarted(name)
 	cached, err := work()
 	b.settings.Observer.StageDone(name, cached, err)
+	if outOfSpace(err) {
+		return fmt.Errorf("%s: %w", name, full(b.store.Dir(), "--store"))
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

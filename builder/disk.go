@@ -53,6 +53,9 @@ func (img *build) disk(ctx context.Context, o ImageOptions, root, boot, kernel *
 		}
 		defer set.Abort()
 		partitions, err := img.assemble(ctx, set, root, kernel)
+		if outOfSpace(err) {
+			err = full(o.Dir, "--output")
+		}
 		if err != nil {
 			return false, err
 		}

@@ -42,13 +42,13 @@ func (img *build) plan() (keys, error) {
 	key := func(name string, version int, params any, inputs ...plan.Key) plan.Key {
 		var made plan.Key
 		if err == nil {
-			made, err = plan.Stage{Name: name, Version: version, Params: params, Inputs: inputs}.Key()
+			made, err = img.key(name, version, params, inputs...)
 		}
 		return made
 	}
 	r := img.recipe
 	clock := img.clock.Unix()
-	k.tools = toolsKey(img.lock.Tools, &err)
+	k.tools, err = img.toolsKey(img.lock.Tools)
 	k.base = key("base", baseVersion, struct {
 		Packages []string
 		Auto     []string
@@ -89,12 +89,16 @@ func (img *build) plan() (keys, error) {
 	return k, err
 }
 
+// key is a stage's content key. The program that makes it counts: another
+// build of applbuild may make something else of the same parameters.
+func (b *Builder) key(name string, version int, params any, inputs ...plan.Key) (plan.Key, error) {
+	return plan.Stage{Name: name, Version: version, Params: struct {
+		Program string
+		Params  any
+	}{b.settings.Program, params}, Inputs: inputs}.Key()
+}
+
 // toolsKey is the key of a tools tree.
-func toolsKey(packages []lock.Package, err *error) plan.Key {
-	if *err != nil {
-		return ""
-	}
-	var key plan.Key
-	key, *err = plan.Stage{Name: "tools", Version: toolsVersion, Params: digests(packages)}.Key()
-	return key
+func (b *Builder) toolsKey(packages []lock.Package) (plan.Key, error) {
+	return b.key("tools", toolsVersion, digests(packages))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,18 @@ import (
 
 // ErrNoSpace says that a file system is too full for what is to be written.
 var ErrNoSpace = errors.New("not enough space")
+
+// outOfSpace says that a file system filled up, whether a program of the tools
+// tree met it or this one.
+func outOfSpace(err error) bool {
+	return err != nil && !errors.Is(err, ErrNoSpace) && (errors.Is(err, unix.ENOSPC) || strings.Contains(err.Error(), unix.ENOSPC.Error()) ||
+		strings.Contains(err.Error(), "No space left on device"))
+}
+
+// full is the error for a folder whose file system filled up.
+func full(dir, flag string) error {
+	return fmt.Errorf("%w: no space left on device for %s: make room, or name another folder with %s", ErrNoSpace, dir, flag)
+}
 
 // preflight refuses, before anything is fetched, what this host cannot build.
 func (b *Builder) preflight(ctx context.Context, recipe *recipes.Recipe) error {

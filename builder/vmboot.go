@@ -168,9 +168,7 @@ func (b *Builder) bootTools(ctx context.Context, guest string) (*toolsTree, erro
 	recipe := &recipes.Recipe{Distribution: release.Distribution, Release: release.Name}
 	var key plan.Key
 	for {
-		err = nil
-		key = toolsKey(l.Tools, &err)
-		if err != nil {
+		if key, err = b.toolsKey(l.Tools); err != nil {
 			return nil, err
 		}
 		if b.store.HasFolder(key) {

@@ -188,18 +188,25 @@ func (b *Base) unpack(ctx context.Context, tree string) (*unpackResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.noticeNetwork(result.Network)
 	if result.Script != nil {
 		return nil, result.Script
 	}
-	return &result, nil
+	return &result, b.network(result.Network)
 }
 
-// noticeNetwork tells the user that scripts tried to reach the network. Some
-// do and carry on without; for others it explains their failure.
-func (b *Base) noticeNetwork(tried bool) {
-	if tried && b.Notice != nil {
-		b.Notice("a package script tried to reach the network; there is none while an image is built")
+// network refuses scripts that wanted to reach a host: what they were to bring
+// would be missing in the tree, or be another thing tomorrow. That a name
+// server was asked is only told: scripts do so for the machine's own name.
+func (b *Base) network(use netUse) error {
+	if use == netNames && b.Notice != nil {
+		b.Notice("a package script asked a name server; there is no network while an image is built")
+	}
+	if use != netHosts {
+		return nil
+	}
+	return &ScriptError{
+		Script: "configuring",
+		Reason: "a package script tried to reach the network, and there is none while an image is built: leave the package out, or put what it wants into files:",
 	}
 }
 
@@ -246,14 +253,13 @@ func (b *Base) configure(ctx context.Context, tree string, system []string) erro
 	if err != nil {
 		return err
 	}
-	b.noticeNetwork(result.Network)
 	if result.Error != "" {
 		return explainDpkg(errors.New(result.Error), result.Output)
 	}
 	if result.Left != nil {
 		return result.Left
 	}
-	return nil
+	return b.network(result.Network)
 }
 
 func (b *Base) pack(ctx context.Context, tree string, out *os.File) error {

@@ -98,7 +98,7 @@ type configureResult struct {
 	Error   string // empty when all went well
 	Output  []byte
 	Left    *ScriptError // about processes that outlived dpkg
-	Network bool         // something tried to reach the network
+	Network netUse
 }
 
 // configureInside runs in the sandbox whose root is the tree: dpkg configures

@@ -65,29 +65,30 @@ func TestTail(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	const quiet = "Ip: Forwarding DefaultTTL OutNoRoutes\nIp: 2 64 0\nIcmp: InMsgs InErrors\nIcmp: 5 0\nUdp: InDatagrams NoPorts InErrors\nUdp: 0 0 0\nUdpLite: InDatagrams NoPorts InErrors\nUdpLite: 0 0 0\n"
-	for text, want := range map[string]bool{
-		"":    false,
-		quiet: false,
-		strings.Replace(quiet, "Ip: 2 64 0", "Ip: 2 64 3", 1):   true,
-		strings.Replace(quiet, "Udp: 0 0 0", "Udp: 0 1 0", 1):   true,
-		strings.Replace(quiet, "Udp: 0 0 0", "Udp: 1 0 0", 1):   false,
-		strings.Replace(quiet, "Icmp: 5 0", "Icmp: 5 9", 1):     false,
-		"Ip: OutNoRoutes\nUdp: NoPorts\n":                       false,
-		"Ip: 2 64 3\nIp: Forwarding\n":                          false,
-		"\n\nIp: OutNoRoutes\nIp: 1\n":                          true,
-		"Ip: OutNoRoutes\nIp: 0\nIp: OutNoRoutes\nIp: 1\n":      true,
-		"Udp: NoPorts\nUdp: 0 0\nIp: A OutNoRoutes\nIp: 1 1 1 ": false,
+	for text, want := range map[string]netUse{
+		"":    netNone,
+		quiet: netNone,
+		strings.Replace(quiet, "Ip: 2 64 0", "Ip: 2 64 3", 1):   netHosts,
+		strings.Replace(quiet, "Udp: 0 0 0", "Udp: 0 1 0", 1):   netNames,
+		strings.Replace(quiet, "Udp: 0 0 0", "Udp: 1 0 0", 1):   netNone,
+		strings.Replace(quiet, "Icmp: 5 0", "Icmp: 5 9", 1):     netNone,
+		"Ip: OutNoRoutes\nUdp: NoPorts\n":                       netNone,
+		"Ip: 2 64 3\nIp: Forwarding\n":                          netNone,
+		"\n\nIp: OutNoRoutes\nIp: 1\n":                          netHosts,
+		"Ip: OutNoRoutes\nIp: 0\nIp: OutNoRoutes\nIp: 1\n":      netHosts,
+		"Ip: OutNoRoutes\nIp: 1\nUdp: NoPorts\nUdp: 1\n":        netHosts,
+		"Udp: NoPorts\nUdp: 0 0\nIp: A OutNoRoutes\nIp: 1 1 1 ": netNone,
 	} {
 		if got := unreachable([]byte(text)); got != want {
 			t.Errorf("%v for %q", got, text)
 		}
 	}
-	for text, want := range map[string]bool{
-		"": false,
-		"Ip6OutNoRoutes                  \t0\nUdp6NoPorts \t0\n": false,
-		"Ip6OutNoRoutes                  \t2\nUdp6NoPorts \t0\n": true,
-		"Ip6OutNoRoutes                  \t0\nUdp6NoPorts \t2\n": true,
-		"Ip6InDiscards 7\n": false,
+	for text, want := range map[string]netUse{
+		"": netNone,
+		"Ip6OutNoRoutes                  \t0\nUdp6NoPorts \t0\n": netNone,
+		"Ip6OutNoRoutes                  \t2\nUdp6NoPorts \t0\n": netHosts,
+		"Ip6OutNoRoutes                  \t0\nUdp6NoPorts \t2\n": netNames,
+		"Ip6InDiscards 7\n": netNone,
 	} {
 		if got := unreachable6([]byte(text)); got != want {
 			t.Errorf("%v for %q", got, text)

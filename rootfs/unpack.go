@@ -35,7 +35,7 @@ type unpackResult struct {
 	Devices []deb.Device
 	System  []string     // the packages of the base system, as dpkg names them
 	Script  *ScriptError // what a preinst script did wrong
-	Network bool         // something tried to reach the network
+	Network netUse
 }
 
 // unpacking is the state of unpackInside. The tree is seen twice: as / with

@@ -111,24 +111,35 @@ func variable(environ []byte, name string) string {
 	return ""
 }
 
-// triedNetwork says whether anything was sent that had no way to go: the
-// namespace is new, so its counters began at nothing.
-func triedNetwork() bool {
-	for name, read := range map[string]func([]byte) bool{
+// netUse says what scripts wanted of the network.
+type netUse int
+
+const (
+	netNone  netUse = iota
+	netNames        // a name server was asked: many do, for the machine's own name
+	netHosts        // another host was to be reached
+)
+
+// triedNetwork says what was sent that had no way to go: the namespace is new,
+// so its counters began at nothing.
+func triedNetwork() netUse {
+	use := netNone
+	for name, read := range map[string]func([]byte) netUse{
 		"/proc/net/snmp":  unreachable,
 		"/proc/net/snmp6": unreachable6,
 	} {
-		if data, err := os.ReadFile(name); err == nil && read(data) {
-			return true
+		if data, err := os.ReadFile(name); err == nil {
+			use = max(use, read(data))
 		}
 	}
-	return false
+	return use
 }
 
 // unreachable reads /proc/net/snmp: lines in pairs, the names of a protocol's
 // counters and their values. What had no route was meant for elsewhere;
 // a datagram to a closed port of this machine is a name server that was asked.
-func unreachable(data []byte) bool {
+func unreachable(data []byte) netUse {
+	use := netNone
 	var names []string
 	for line := range strings.Lines(string(data)) {
 		fields := strings.Fields(line)
@@ -140,23 +151,34 @@ func unreachable(data []byte) bool {
 			continue
 		}
 		for i, name := range names {
-			counts := fields[0] == "Ip:" && name == "OutNoRoutes" || fields[0] == "Udp:" && name == "NoPorts"
-			if counts && fields[i] != "0" {
-				return true
+			if fields[i] != "0" {
+				use = max(use, counter(fields[0]+name))
 			}
 		}
 		names = nil
 	}
-	return false
+	return use
+}
+
+// counter says what it means that a counter is not 0.
+func counter(name string) netUse {
+	switch name {
+	case "Ip:OutNoRoutes", "Ip6OutNoRoutes":
+		return netHosts
+	case "Udp:NoPorts", "Udp6NoPorts":
+		return netNames
+	}
+	return netNone
 }
 
 // unreachable6 reads /proc/net/snmp6: a counter and its value a line.
-func unreachable6(data []byte) bool {
+func unreachable6(data []byte) netUse {
+	use := netNone
 	for line := range strings.Lines(string(data)) {
 		fields := strings.Fields(line)
-		if len(fields) == 2 && (fields[0] == "Ip6OutNoRoutes" || fields[0] == "Udp6NoPorts") && fields[1] != "0" {
-			return true
+		if len(fields) == 2 && fields[1] != "0" {
+			use = max(use, counter(fields[0]))
 		}
 	}
-	return false
+	return use
 }

@@ -11,7 +11,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+
+	"github.com/applbuild/applbuild/rootfs/xz"
 )
 
 // maxModule bounds a kernel module after decompression.

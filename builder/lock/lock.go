@@ -164,7 +164,7 @@ func Parse(data []byte) (*Lock, error) {
 }
 
 func (l *Lock) check(p Package) error {
-	if digest, err := hex.DecodeString(p.SHA256); err != nil || len(digest) != 32 {
+	if digest, err := hex.DecodeString(p.SHA256); err != nil || len(digest) != 32 || strings.ToLower(p.SHA256) != p.SHA256 {
 		return fmt.Errorf("package %s: sha256 %q is no digest", p.Name, p.SHA256)
 	}
 	if p.Source < 0 || p.Source >= len(l.Sources) {

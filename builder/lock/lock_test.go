@@ -63,6 +63,7 @@ func TestHostileLocksAreRefused(t *testing.T) {
 		{"source: 0", "source: -1"},
 		{"size: 10", "size: -10"},
 		{"sha256: abab", "sha256: zzab"},
+		{"sha256: abab", "sha256: ABab"},
 		{"uri: http:", "uri: "},
 		{"name: bash", "nome: bash"},
 	} {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/applbuild/applbuild/builder"
 	"github.com/applbuild/applbuild/builder/lock"
+	"github.com/applbuild/applbuild/builder/output"
 )
 
 func imageCommand(s *settings) *cobra.Command {
@@ -70,6 +71,7 @@ func (s *settings) summary(dir string, built *builder.Built, p *progress) {
 		}
 		fmt.Fprintln(s.stdout, line)
 	}
+	fmt.Fprintf(s.stdout, "%10s  %s\n", "", filepath.Join(dir, output.SumsName))
 	if built.RootHash != "" {
 		fmt.Fprintf(s.stdout, "root hash   %s\n", built.RootHash)
 	}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -72,12 +75,30 @@ func (s *settings) builder(ctx context.Context, p *progress) (*builder.Builder, 
 	if env := os.Getenv("APPLBUILD_MIRROR"); len(mirrors) == 0 && env != "" {
 		mirrors = strings.Fields(env)
 	}
+	program, err := ownDigest()
+	if err != nil {
+		return nil, err
+	}
 	return builder.New(ctx, builder.Settings{
-		Store: store, Now: time.Now(), Epoch: epoch, HostArch: runtime.GOARCH,
+		Store: store, Program: program, Now: time.Now(), Epoch: epoch, HostArch: runtime.GOARCH,
 		Mirrors: mirrors, HostApt: hostFolder("/etc/apt"), HostKeyrings: hostFolder("/usr/share/keyrings"),
 		Proxy:   func(r *http.Request) (*url.URL, error) { return http.ProxyFromEnvironment(r) },
 		Offline: s.offline, Locked: s.locked, Observer: p,
 	})
+}
+
+// ownDigest is the SHA-256 of this program's file.
+func ownDigest() (string, error) {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
 func hostFolder(name string) fs.FS {

@@ -14,7 +14,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
+
+	"github.com/applbuild/applbuild/rootfs/xz"
 )
 
 // maxWindow bounds the memory a compressed index may ask for, in bytes.
@@ -33,7 +34,7 @@ var forms = []struct {
 		return d, d.Close, nil
 	}},
 	{".xz", func(r io.Reader) (io.Reader, func(), error) {
-		d, err := xz.NewReader(r, maxWindow)
+		d, err := xz.NewReader(r, xz.MaxDictionary(maxWindow))
 		return d, func() {}, err
 	}},
 	{".gz", func(r io.Reader) (io.Reader, func(), error) {

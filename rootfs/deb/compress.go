@@ -8,8 +8,9 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"github.com/applbuild/applbuild/rootfs/xz"
 )
 
 const (
@@ -42,10 +43,10 @@ func (d *decoders) open(r io.Reader, suffix string) (io.Reader, error) {
 	case ".xz":
 		if d.xz == nil {
 			var err error
-			d.xz, err = xz.NewReader(d.in, maxXZDictionary)
+			d.xz, err = xz.NewReader(r, xz.MaxDictionary(maxXZDictionary))
 			return d.xz, err
 		}
-		return d.xz, d.xz.Reset(d.in)
+		return d.xz, d.xz.Reset(r)
 	case ".zst":
 		if d.zstd == nil {
 			var err error

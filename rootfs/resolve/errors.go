@@ -43,6 +43,8 @@ func (e *UnknownPackageError) Error() string {
 		s = fmt.Sprintf("no package %s in the indexes", e.Name)
 		if len(e.Nearest) > 0 {
 			s += ": did you mean " + strings.Join(e.Nearest, " or ") + "?"
+		} else {
+			s += ": check the name and the release it is in"
 		}
 	}
 	if len(e.Others) > 0 {

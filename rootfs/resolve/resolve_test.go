@@ -238,7 +238,7 @@ func TestUnknownNamesAreExplained(t *testing.T) {
 		{"vim=8", "package vim has no version 8: there is 9 in trixie/main"},
 		{"vim/bookworm", "package vim is not in bookworm: there is 9 in trixie/main"},
 		{"vim:arm64", "no package vim:arm64 in the indexes: did you mean vim:amd64?"},
-		{"emasc vim xemasc", "no package emasc in the indexes; nor is there xemasc"},
+		{"emasc vim xemasc", "no package emasc in the indexes: check the name and the release it is in; nor is there xemasc"},
 		{"", "no package  in the indexes"},
 	} {
 		names := strings.Fields(test.request)
