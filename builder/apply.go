@@ -265,7 +265,7 @@ func (e *edits) removes(entry *tree.Entry) bool {
 	switch {
 	case name == ".":
 		return false
-	case path.Dir(name) == "boot" && !entry.IsDir():
+	case path.Dir(name) == "boot" && !entry.IsDir() || isModulesKernel(name):
 		return true
 	case e.Remove.Documentation && documentation(entry):
 		return true

@@ -98,12 +98,15 @@ func initrdFiles(l *lock.Lock) []initrd.File {
 	return files
 }
 
-// kernelPackages are the packages of the lock that hold the kernel's modules.
+// kernelPackages are the packages of the lock that hold the kernel and its
+// modules: linux-image-VERSION, and with it linux-modules-VERSION (Ubuntu),
+// linux-modules-extra-VERSION, or linux-binary-VERSION and
+// linux-base-VERSION (Debian after trixie).
 func kernelPackages(l *lock.Lock) []lock.Package {
 	version := strings.TrimPrefix(strings.TrimPrefix(l.Kernel, "linux-image-"), "unsigned-")
 	var packages []lock.Package
 	for _, p := range l.Packages {
-		if p.Name == l.Kernel || strings.HasPrefix(p.Name, "linux-modules-") && strings.HasSuffix(p.Name, version) {
+		if strings.HasPrefix(p.Name, "linux-") && strings.HasSuffix(p.Name, "-"+version) && !strings.HasPrefix(p.Name, "linux-headers-") {
 			packages = append(packages, p)
 		}
 	}
@@ -186,12 +189,18 @@ func (img *build) takeFile(ctx context.Context, packages []lock.Package, match f
 
 func (img *build) kernelFile(ctx context.Context) ([]byte, error) {
 	kernel, err := img.takeFile(ctx, kernelPackages(img.lock), func(name string) bool {
-		return strings.HasPrefix(name, "boot/vmlinuz-") || strings.HasPrefix(name, "usr/lib/modules/") && path.Base(name) == "vmlinuz"
+		return strings.HasPrefix(name, "boot/vmlinuz-") || isModulesKernel(name)
 	})
 	if err == nil && kernel == nil {
-		err = fmt.Errorf("package %s has no boot/vmlinuz-VERSION: name another kernel package in the recipe", img.lock.Kernel)
+		err = fmt.Errorf("package %s brings no boot/vmlinuz-VERSION: name another kernel package in the recipe", img.lock.Kernel)
 	}
 	return kernel, err
+}
+
+// isModulesKernel says that a path is that of a kernel beside its modules.
+func isModulesKernel(name string) bool {
+	match, _ := path.Match("usr/lib/modules/*/vmlinuz", name)
+	return match
 }
 
 // bootLoader takes systemd's stub and, where the recipe asks for it, its boot

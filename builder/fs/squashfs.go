@@ -48,13 +48,15 @@ func NewSquashfs(tool Tool, clock time.Time, opts ...SquashfsOption) *Squashfs {
 }
 
 // Write makes an image of the tree at path. The root directory belongs to 0:0
-// and has mode 0755, whatever the tree says. POSIX ACLs are left out, as squashfs has none. The size is a multiple of 4096 bytes.
+// and has mode 0755, whatever the tree says. POSIX ACLs are left out, as
+// squashfs has none. The size is a multiple of 4096 bytes.
 func (s *Squashfs) Write(ctx context.Context, tree Tree, path string) error {
 	flags, err := s.flags()
 	if err != nil {
 		return fmt.Errorf("squashfs: %w", err)
 	}
-	options, err := help(ctx, s.tool, path, "mksquashfs", "-help")
+	// Since 4.7 -help lists sections only; before, any unknown option lists all.
+	options, err := help(ctx, s.tool, path, "mksquashfs", "-help-all")
 	if err != nil {
 		return fmt.Errorf("squashfs: %w", err)
 	}
