@@ -172,13 +172,26 @@ func TestAutomatic(t *testing.T) {
 }
 
 func TestKernelPackages(t *testing.T) {
-	l := testLock("linux-modules-6.8.0-31-generic", "linux-modules-extra-6.8.0-31-generic", "linux-modules-6.8.0-30-generic", "linux-image-unsigned-6.8.0-31-generic", "linux-base")
-	l.Kernel = "linux-image-unsigned-6.8.0-31-generic"
-	var names []string
-	for _, p := range kernelPackages(l) {
-		names = append(names, p.Name)
-	}
-	if got := strings.Join(names, " "); got != "linux-modules-6.8.0-31-generic linux-modules-extra-6.8.0-31-generic linux-image-unsigned-6.8.0-31-generic" {
-		t.Errorf("kernel packages: %s", got)
+	for kernel, test := range map[string]struct{ locked, want string }{
+		"linux-image-unsigned-6.8.0-31-generic": {
+			"linux-modules-6.8.0-31-generic linux-modules-extra-6.8.0-31-generic linux-modules-6.8.0-30-generic linux-image-unsigned-6.8.0-31-generic linux-headers-6.8.0-31-generic linux-base",
+			"linux-modules-6.8.0-31-generic linux-modules-extra-6.8.0-31-generic linux-image-unsigned-6.8.0-31-generic",
+		},
+		"linux-image-7.2.13+deb14-cloud-amd64": {
+			"linux-base linux-base-cloud-amd64 linux-base-7.2.13+deb14-cloud-amd64 linux-binary-7.2.13+deb14-cloud-amd64 linux-image-7.2.13+deb14-cloud-amd64 linux-modules-7.2.13+deb14-cloud-amd64",
+			"linux-base-7.2.13+deb14-cloud-amd64 linux-binary-7.2.13+deb14-cloud-amd64 linux-image-7.2.13+deb14-cloud-amd64 linux-modules-7.2.13+deb14-cloud-amd64",
+		},
+	} {
+		l := testLock(strings.Fields(test.locked)...)
+		l.Kernel = kernel
+		var names []string
+		for _, p := range kernelPackages(l) {
+			if p.Name != "linux-image-6.12-cloud-amd64" { // testLock's own
+				names = append(names, p.Name)
+			}
+		}
+		if got := strings.Join(names, " "); got != test.want {
+			t.Errorf("%s: %s", kernel, got)
+		}
 	}
 }
