@@ -36,8 +36,12 @@ func (img *build) base(ctx context.Context) (*store.Result, error) {
 			Locales:  img.locales(),
 			Clock:    img.clock,
 			Scratch:  scratch.Dir,
-			Progress: func(done, total int64) { img.settings.Observer.StageProgress(stageBase, done, total) },
-			Notice:   img.settings.Observer.Notice,
+			Progress: func(done, total int64) { img.settings.Observer.StageProgress("unpack", done, total) },
+			Step: func(name string) func(error) {
+				img.settings.Observer.StageStarted(name)
+				return func(err error) { img.settings.Observer.StageDone(name, false, err) }
+			},
+			Notice: img.settings.Observer.Notice,
 		}
 		auto := img.automatic()
 		for _, p := range img.lock.Packages {

@@ -43,6 +43,9 @@ type Base struct {
 	// Progress, where it is not nil, is told the bytes of packages unpacked of
 	// all.
 	Progress func(done, total int64)
+	// Step, where it is not nil, is called when a step of the work begins:
+	// unpack, configure, pack. What it returns is called with the step's end.
+	Step func(name string) (done func(error))
 	// Notice, where it is not nil, is told what the user should know.
 	Notice func(text string)
 }
@@ -93,17 +96,32 @@ func (b *Base) Build(ctx context.Context, out *os.File) ([]deb.Device, error) {
 	if err := b.skeleton(ctx, tree); err != nil {
 		return nil, fmt.Errorf("skeleton: %w", err)
 	}
-	unpacked, err := b.unpack(ctx, tree)
+	var unpacked *unpackResult
+	err := b.step("unpack", func() (err error) {
+		unpacked, err = b.unpack(ctx, tree)
+		return err
+	})
+	if err == nil {
+		err = b.step("configure", func() error { return b.configure(ctx, tree, unpacked.System) })
+	}
+	if err == nil {
+		err = b.step("pack", func() error { return b.pack(ctx, tree, out) })
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := b.configure(ctx, tree, unpacked.System); err != nil {
-		return nil, err
-	}
-	if err := b.pack(ctx, tree, out); err != nil {
-		return nil, fmt.Errorf("packing the tree: %w", err)
-	}
 	return unpacked.Devices, nil
+}
+
+// step does one step of the work and tells of its beginning and its end.
+func (b *Base) step(name string, work func() error) error {
+	if b.Step == nil {
+		return work()
+	}
+	done := b.Step(name)
+	err := work()
+	done(err)
+	return err
 }
 
 // skeleton makes the folders that a sandbox needs to have in its root, and the
@@ -263,11 +281,15 @@ func (b *Base) configure(ctx context.Context, tree string, system []string) erro
 }
 
 func (b *Base) pack(ctx context.Context, tree string, out *os.File) error {
-	return sandbox.Run(ctx, sandbox.Spec{
+	err := sandbox.Run(ctx, sandbox.Spec{
 		IDs: sandbox.Range, Call: callPack, Args: packArgs{Clock: b.Clock},
 		Binds: []sandbox.Bind{{Source: tree, Target: "/tree"}},
 		Files: []*os.File{out},
 	})
+	if err != nil {
+		return fmt.Errorf("packing the tree: %w", err)
+	}
+	return nil
 }
 
 // maxAnswer bounds a line that a function in a sandbox writes, in bytes.

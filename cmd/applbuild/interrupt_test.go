@@ -102,7 +102,7 @@ func TestInterruptStages(t *testing.T) {
 		stage string
 		after time.Duration
 	}{
-		{"tools", 0}, {"tools", 300 * time.Millisecond}, {"base", 0}, {"base", 300 * time.Millisecond}, {"base", time.Second},
+		{"tools", 0}, {"tools", 50 * time.Millisecond}, {"base", 0}, {"base", 300 * time.Millisecond}, {"base", time.Second},
 		{"base", 2 * time.Second}, {"root", 50 * time.Millisecond}, {"root", 400 * time.Millisecond},
 	} {
 		t.Run(c.stage+" "+c.after.String(), func(t *testing.T) {
