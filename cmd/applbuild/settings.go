@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/applbuild/applbuild/builder"
 	"github.com/applbuild/applbuild/recipes"
+	"github.com/applbuild/applbuild/rootfs/distro"
 )
 
 // settings are the flags that several verbs share.
@@ -79,12 +81,34 @@ func (s *settings) builder(ctx context.Context, p *progress) (*builder.Builder, 
 	if err != nil {
 		return nil, err
 	}
+	apt := hostFolder("/etc/apt")
 	return builder.New(ctx, builder.Settings{
 		Store: store, Program: program, Now: time.Now(), Epoch: epoch, HostArch: runtime.GOARCH,
-		Mirrors: mirrors, HostApt: hostFolder("/etc/apt"), HostKeyrings: hostFolder("/usr/share/keyrings"),
-		Proxy:   func(r *http.Request) (*url.URL, error) { return http.ProxyFromEnvironment(r) },
+		Mirrors: mirrors, HostApt: apt, HostKeyrings: hostFolder("/usr/share/keyrings"),
+		Proxy:   proxyFor(apt),
 		Offline: s.offline, Locked: s.locked, Observer: p,
 	})
+}
+
+// proxyFor chooses the environment's proxy, else the one that the host's apt
+// goes through, but none to this machine itself.
+func proxyFor(apt fs.FS) func(*http.Request) (*url.URL, error) {
+	plain, secure := distro.Proxies(apt)
+	return func(r *http.Request) (*url.URL, error) {
+		proxy, err := http.ProxyFromEnvironment(r)
+		if proxy != nil || err != nil {
+			return proxy, err
+		}
+		through := plain
+		if r.URL.Scheme == "https" {
+			through = secure
+		}
+		host := r.URL.Hostname()
+		if ip := net.ParseIP(host); through == "" || host == "localhost" || ip != nil && ip.IsLoopback() {
+			return nil, nil
+		}
+		return url.Parse(through)
+	}
 }
 
 // ownDigest is the SHA-256 of this program's file.
