@@ -129,56 +129,6 @@ func field(out, name string) string {
 	return strings.TrimSpace(line)
 }
 
-func TestWriterMakesFormatsTree(t *testing.T) {
-	for _, blocks := range sizes {
-		data := image(blocks)
-		want, root := format(t, data, params)
-		d := &device{make([]byte, len(want))}
-		w, err := NewWriter(t.Context(), int64(len(data)), d, params)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rest, n := data, 1; len(rest) > 0; n = n*3 + 1 {
-			n = min(n, len(rest))
-			if _, err := w.Write(rest[:n]); err != nil {
-				t.Fatal(err)
-			}
-			rest = rest[n:]
-		}
-		if _, err := w.Write([]byte{0}); !errors.Is(err, ErrDataSize) {
-			t.Errorf("%d blocks: a byte too many gives %v", blocks, err)
-		}
-		r, err := w.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(d.b, want) || !bytes.Equal(r.RootHash, root.RootHash) {
-			t.Errorf("%d blocks: written in pieces the tree is another", blocks)
-		}
-	}
-}
-
-func TestWriterTellsOfMissingDataAndErrors(t *testing.T) {
-	w, err := NewWriter(t.Context(), 10*BlockSize, &device{make([]byte, 1<<20)}, params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Write(make([]byte, 5))
-	if _, err := w.Close(); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("missing data: got %v", err)
-	}
-	full := errors.New("disk full")
-	if w, err = NewWriter(t.Context(), 64<<20, failing{full}, params); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(make([]byte, 64<<20)); !errors.Is(err, full) {
-		t.Errorf("failing hash device: Write gives %v", err)
-	}
-	if _, err := w.Close(); !errors.Is(err, full) {
-		t.Errorf("failing hash device: Close gives %v", err)
-	}
-}
-
 type failing struct{ err error }
 
 func (f failing) WriteAt([]byte, int64) (int, error) { return 0, f.err }

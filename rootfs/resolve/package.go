@@ -53,19 +53,6 @@ type Origin struct {
 // defaultPin is the priority of a source nothing is said about.
 const defaultPin = 500
 
-// DefaultPin is the Pin of an index nothing is said about, by two fields of its
-// Release file.
-func DefaultPin(notAutomatic, butAutomaticUpgrades bool) int {
-	switch {
-	case notAutomatic && butAutomaticUpgrades:
-		return 100
-	case notAutomatic:
-		return 1
-	default:
-		return defaultPin
-	}
-}
-
 func (o *Origin) pin() int {
 	if o == nil || o.Pin == 0 {
 		return defaultPin

@@ -191,7 +191,7 @@ func universe(t testing.TB, arch string, indexes []aptIndex) *Universe {
 	for i, x := range indexes {
 		origin := &Origin{
 			Suite: x.suite, Codename: x.codename, Archive: x.archive, Component: x.component,
-			Pin: DefaultPin(x.notAutomatic, x.upgrades), Order: i,
+			Pin: pinOf(x.notAutomatic, x.upgrades), Order: i,
 		}
 		p, err := ReadPackages(bytes.NewReader(x.packages), origin)
 		if err != nil {
@@ -261,4 +261,17 @@ func compare(t testing.TB, u *Universe, a *apt, where string, names []string, re
 		t.Errorf("%s: %s (recommends %v):\n%s", where, strings.Join(names, " "), recommends, differences(u.lines(got), want))
 	}
 	return err == nil
+}
+
+// pinOf is apt's priority of an index nothing is said about, by two fields of
+// its Release file (apt_preferences(5)).
+func pinOf(notAutomatic, butAutomaticUpgrades bool) int {
+	switch {
+	case notAutomatic && butAutomaticUpgrades:
+		return 100
+	case notAutomatic:
+		return 1
+	default:
+		return defaultPin
+	}
 }
