@@ -22,8 +22,9 @@ func (c *checker) add(path, what, do string) {
 	c.problems = append(c.problems, d.problems...)
 }
 
-// check returns all that is wrong with a recipe whose values are valid one by one.
-func (r *Recipe) check() Errors {
+// check returns all that is wrong with a recipe whose values are valid one by one. partitions is where each of them
+// stands in the recipe.
+func (r *Recipe) check(partitions []int) Errors {
 	c := checker{recipe: r}
 	if r.Architecture != "amd64" && r.Architecture != "arm64" {
 		c.add("architecture", strconv.Quote(r.Architecture)+" is not known", "use amd64 or arm64")
@@ -43,6 +44,8 @@ func (r *Recipe) check() Errors {
 	c.files()
 	c.units()
 	c.remove()
+	c.partitions(partitions)
+	c.state()
 	if dir := r.Output.Dir; dir != "" {
 		r.Output.Path = relativeTo(r.positions["output.dir"].folder(r.file), dir)
 	}

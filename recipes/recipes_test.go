@@ -86,7 +86,10 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"name":"kiosk","version":"0","distribution":"debian","release":"trixie","architecture":"amd64","snapshot":"","seed":"kiosk_0","recommends":false,"kernel":{"package":""},"root":{"filesystem":"squashfs","compression":{"algorithm":"zstd","level":3},"size":0,"verity":true,"corruption":"error"},"boot":{"loader":"uki","esp_size":0},"hostname":"kiosk","locale":"C.UTF-8","timezone":"Etc/UTC","units":{},"remove":{"documentation":false},"output":{"formats":["raw"]}}`
+	want := `{"name":"kiosk","version":"0","distribution":"debian","release":"trixie","architecture":"amd64","snapshot":"","seed":"kiosk_0","recommends":false,"kernel":{"package":""},"root":{"filesystem":"squashfs","compression":{"algorithm":"zstd","level":3},"size":0,"verity":true,"corruption":"error"},"boot":{"loader":"uki","esp_size":0},"hostname":"kiosk","locale":"C.UTF-8","timezone":"Etc/UTC","units":{},"remove":{"documentation":false},` +
+		`"partitions":[{"name":"volatile","filesystem":"ext4","label":"volatile","mount":"/volatile","size":{"min":268435456,"max":34359738368,"weight":500},"grow":true,"keep":false,"wipe":"never","owner":"root:root","mode":"0755","disk":"system"},` +
+		`{"name":"data","filesystem":"ext4","label":"data","mount":"/data","size":{"min":268435456,"weight":1000},"grow":true,"keep":true,"wipe":"never","owner":"root:root","mode":"0755","disk":"system"}],` +
+		`"state":{"etc":"persistent","var":"persistent","home":"persistent","log":"volatile","containers":"volatile"},"disk":{"size":0},"output":{"formats":["raw"]}}`
 	if string(got) != want {
 		t.Errorf("defaults:\n got %s\nwant %s", got, want)
 	}
