@@ -1,0 +1,249 @@
+package iso_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/applbuild/applbuild/cidata/iso"
+)
+
+var clock = time.Date(2024, 2, 29, 13, 14, 15, 0, time.UTC)
+
+// seed has what makes volumes hard: folders, long names, names that differ in
+// case only, in what level 1 cuts, and in what Joliet forbids.
+func seed() []iso.File {
+	long := strings.Repeat("long name ", 25)
+	return []iso.File{
+		{Path: "user-data", Data: []byte("#cloud-config\n")},
+		{Path: "meta-data", Data: []byte("instance-id: one\n")},
+		{Path: "network-config", Data: bytes.Repeat([]byte("network\n"), 1000)},
+		{Path: "empty"},
+		{Path: "a/b/c/d/e/f/g/deep", Data: []byte("deep")},
+		{Path: "a/A", Data: []byte("case")},
+		{Path: "a/.profile", Data: []byte("dot")},
+		{Path: "a/a.tar.gz", Data: []byte("dots")},
+		{Path: "a/.x.", Data: []byte("dot last")},
+		{Path: "a/grüße 世界", Data: []byte("letters")},
+		{Path: "a/😀", Data: []byte("beyond UCS-2")},
+		{Path: `a/w:h*a?t;1\`, Data: []byte("forbidden")},
+		{Path: long + "one", Data: []byte("long 1")},
+		{Path: long + "two", Data: []byte("long 2")},
+		{Path: strings.Repeat("n", 251), Data: []byte("two fields")},
+		{Path: strings.Repeat("m", iso.MaxName) + "/" + strings.Repeat("m", iso.MaxName), Data: []byte("longest")},
+	}
+}
+
+func write(t testing.TB, files []iso.File, opts ...iso.Option) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := iso.Write(&b, files, opts...); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func open(t testing.TB, b []byte) *iso.Image {
+	t.Helper()
+	m, err := iso.Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// contents lists all files of an image.
+func contents(t testing.TB, fsys fs.FS) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := fs.WalkDir(fsys, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := fs.ReadFile(fsys, path)
+		all[path] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// same compares an image's files with those that were written.
+func same(t testing.TB, fsys fs.FS, files []iso.File) {
+	t.Helper()
+	got := contents(t, fsys)
+	for _, f := range files {
+		if b, ok := got[f.Path]; !ok || b != string(f.Data) {
+			t.Errorf("%q: %d bytes, want %d", f.Path, len(b), len(f.Data))
+		}
+		delete(got, f.Path)
+	}
+	for path := range got {
+		t.Errorf("%q was not written", path)
+	}
+}
+
+func TestASeedIsReadBackAsWritten(t *testing.T) {
+	m := open(t, write(t, seed(), iso.Time(clock)))
+	same(t, m, seed())
+	if m.Label() != "cidata" || m.Names() != iso.RockRidge {
+		t.Errorf("label %q, names by %s", m.Label(), m.Names())
+	}
+	files := slices.DeleteFunc(seed(), func(f iso.File) bool { return strings.Contains(f.Path, `\`) }) // TestFS wants none
+	var paths []string
+	for _, f := range files {
+		paths = append(paths, f.Path)
+	}
+	if err := fstest.TestFS(open(t, write(t, files)), paths...); err != nil {
+		t.Error(err)
+	}
+	for path, mode := range map[string]fs.FileMode{"user-data": 0o444, "a": fs.ModeDir | 0o555} {
+		if info, err := m.Stat(path); err != nil || info.Mode() != mode || !info.ModTime().Equal(clock) {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+}
+
+func TestTheSameFilesGiveTheSameBytes(t *testing.T) {
+	files := seed()
+	first := write(t, files)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 10 {
+		rng.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
+		if !bytes.Equal(write(t, files, iso.Time(time.Date(1980, 1, 1, 1, 0, 0, 0, time.FixedZone("", 3600)))), first) {
+			t.Fatal("another order of files or another zone of the same time gives other bytes")
+		}
+	}
+	if bytes.Equal(write(t, files, iso.Time(clock)), first) || bytes.Equal(write(t, files, iso.Label("CIDATA")), first) {
+		t.Error("time or label makes no difference")
+	}
+}
+
+func TestWritingLeavesItsInputAlone(t *testing.T) {
+	all := []byte("user-data and what is behind it")
+	write(t, []iso.File{{Path: "user-data", Data: all[:9]}})
+	if string(all) != "user-data and what is behind it" {
+		t.Errorf("now it is %q", all)
+	}
+}
+
+func TestManyFilesInAFolderEachHaveAName(t *testing.T) {
+	var files []iso.File
+	for i := range 3000 {
+		files = append(files, iso.File{Path: fmt.Sprintf("same-prefix-%s-%d", strings.Repeat("x", 60), i), Data: []byte{byte(i)}})
+	}
+	same(t, open(t, write(t, files)), files)
+}
+
+func TestWhatCannotBeWrittenIsRefused(t *testing.T) {
+	one := []iso.File{{Path: "a"}}
+	many := make([]iso.File, iso.MaxEntries+1)
+	for i := range many {
+		many[i].Path = fmt.Sprint(i)
+	}
+	half := make([]byte, iso.MaxBytes/2+1)
+	for name, c := range map[string]struct {
+		files []iso.File
+		opt   iso.Option
+		want  error
+	}{
+		"empty path":        {files: []iso.File{{Path: ""}}, want: iso.ErrName},
+		"root":              {files: []iso.File{{Path: "."}}, want: iso.ErrName},
+		"absolute":          {files: []iso.File{{Path: "/a"}}, want: iso.ErrName},
+		"parent":            {files: []iso.File{{Path: "a/../b"}}, want: iso.ErrName},
+		"empty part":        {files: []iso.File{{Path: "a//b"}}, want: iso.ErrName},
+		"slash at the end":  {files: []iso.File{{Path: "a/"}}, want: iso.ErrName},
+		"NUL":               {files: []iso.File{{Path: "a\x00b"}}, want: iso.ErrName},
+		"no UTF-8":          {files: []iso.File{{Path: "a\xff"}}, want: iso.ErrName},
+		"long name":         {files: []iso.File{{Path: strings.Repeat("a", iso.MaxName+1)}}, want: iso.ErrName},
+		"twice":             {files: []iso.File{{Path: "a"}, {Path: "b"}, {Path: "a"}}, want: iso.ErrName},
+		"file and folder":   {files: []iso.File{{Path: "a/b"}, {Path: "a"}}, want: iso.ErrName},
+		"folder below file": {files: []iso.File{{Path: "a/b/c"}, {Path: "a/b"}}, want: iso.ErrName},
+		"deep":              {files: []iso.File{{Path: "1/2/3/4/5/6/7/8/9"}}, want: iso.ErrLimit},
+		"many":              {files: many, want: iso.ErrLimit},
+		"large":             {files: []iso.File{{Path: "a", Data: half}, {Path: "b", Data: half}}, want: iso.ErrLimit},
+		"no label":          {files: one, opt: iso.Label(""), want: iso.ErrName},
+		"long label":        {files: one, opt: iso.Label("seventeen letters"), want: iso.ErrName},
+		"label":             {files: one, opt: iso.Label("größe"), want: iso.ErrName},
+		"early":             {files: one, opt: iso.Time(time.Date(1899, 1, 1, 0, 0, 0, 0, time.UTC))},
+		"late":              {files: one, opt: iso.Time(time.Date(2156, 1, 1, 0, 0, 0, 0, time.UTC))},
+	} {
+		var b bytes.Buffer
+		opts := []iso.Option{iso.Time(clock)}
+		if c.opt != nil {
+			opts = append(opts, c.opt)
+		}
+		err := iso.Write(&b, c.files, opts...)
+		if err == nil || c.want != nil && !errors.Is(err, c.want) || b.Len() != 0 {
+			t.Errorf("%s: %v, %d bytes written", name, err, b.Len())
+		}
+	}
+}
+
+// randomFiles makes a tree out of few names, so that they meet.
+func randomFiles(rng *rand.Rand) []iso.File {
+	names := []string{"a", "A", "b.c", "b.C", "user-data", "user-data2", "user-datum", "x y", "ü", "e.x.t", ".h", "a;1", strings.Repeat("q", 70), strings.Repeat("q", 71), strings.Repeat("z", 200)}
+	var files []iso.File
+	taken := map[string]bool{}
+	for range rng.IntN(60) {
+		parts := make([]string, 1+rng.IntN(iso.MaxDepth))
+		for i := range parts {
+			parts[i] = names[rng.IntN(len(names))]
+		}
+		path := strings.Join(parts, "/")
+		fits := !taken[path]
+		for i := range parts[1:] {
+			fits = fits && !slices.ContainsFunc(files, func(f iso.File) bool { return f.Path == strings.Join(parts[:i+1], "/") })
+		}
+		if !fits {
+			continue
+		}
+		for i := range parts {
+			taken[strings.Join(parts[:i+1], "/")] = true
+		}
+		data := make([]byte, []int{0, 1, 100, 2047, 2048, 2049, 10000}[rng.IntN(7)])
+		for i := range data {
+			data[i] = byte(rng.Uint32())
+		}
+		files = append(files, iso.File{Path: path, Data: data})
+	}
+	return files
+}
+
+func TestRandomTreesAreReadBackAsWritten(t *testing.T) {
+	for n := range 300 {
+		files := randomFiles(rand.New(rand.NewPCG(uint64(n), 7)))
+		same(t, open(t, write(t, files)), files)
+		if t.Failed() {
+			t.Fatalf("tree %d", n)
+		}
+	}
+}
+
+func TestFilesAreReadAsStreams(t *testing.T) {
+	f, err := open(t, write(t, seed())).Open("network-config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s, ok := f.(io.ReadSeeker)
+	if !ok {
+		t.Fatal("a file is no io.Seeker")
+	}
+	if _, err := s.Seek(-8, io.SeekEnd); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(s); err != nil || string(b) != "network\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
