@@ -1,0 +1,145 @@
+// Package schema judges cloud-config and network-config as the command
+// `cloud-init schema` does, with a line and a column for each problem: the YAML
+// of version 1.1 as PyYAML's SafeLoader reads it, and cloud-init's own JSON
+// schemas (draft 4, with cloud-init's meaning of anyOf, oneOf and deprecated) of
+// Debian's cloud-init package, which are in the folder data.
+//
+// It renders no Jinja template, takes no MIME message apart, fetches no include
+// and knows nothing of what cloud-init does with a value. Network configuration
+// of version 2 is judged by cloud-init's schema, not by netplan's parser, which
+// cloud-init asks instead where it is installed and which knows more keys
+// (tunnels, wifis …).
+package schema
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Problem is one thing that is wrong in a file, or that cloud-init warns of.
+type Problem struct {
+	Line, Column int    // both from 1; the column counts characters
+	Path         string // keys and list indices, joined by dots; empty for the file as a whole
+	Message      string // one line, without the path
+
+	// Deprecated and Duplicate mark what cloud-init accepts: a key or form that
+	// is deprecated or has changed, of which it warns, and a key written twice,
+	// of which it silently takes the last.
+	Deprecated, Duplicate bool
+}
+
+// String returns line:column: path: message, as it follows the name of a file.
+func (p Problem) String() string {
+	if p.Path == "" {
+		return fmt.Sprintf("%d:%d: %s", p.Line, p.Column, p.Message)
+	}
+	return fmt.Sprintf("%d:%d: %s: %s", p.Line, p.Column, p.Path, p.Message)
+}
+
+// Valid says whether `cloud-init schema` would accept a file with these problems.
+func Valid(problems []Problem) bool {
+	return !slices.ContainsFunc(problems, func(p Problem) bool { return !p.Deprecated && !p.Duplicate })
+}
+
+// maxProblems is how many problems of one file are returned.
+const maxProblems = 100
+
+// CloudConfig judges a cloud-config, which need not begin with #cloud-config
+// here: a part of a MIME message has its type in its header. The problems are
+// sorted by place, at most 100. A file of no byte has none, as cloud-init looks
+// at none; a file of comments alone is no mapping, which is one.
+func CloudConfig(data []byte) []Problem {
+	if len(data) == 0 {
+		return nil
+	}
+	document, problems := read(data)
+	if document == nil {
+		return problems
+	}
+	if document.kind != mapping {
+		return append(problems, noMapping(document, "cloud-config"))
+	}
+	return finish(append(problems, judge(cloudConfigFile, document)...))
+}
+
+// NetworkConfig judges a network-config of version 1 or 2, with or without the
+// key network around it, like CloudConfig.
+func NetworkConfig(data []byte) []Problem {
+	if len(data) == 0 {
+		return nil
+	}
+	document, problems := read(data)
+	if document == nil {
+		return problems
+	}
+	if document.kind != mapping {
+		return append(problems, noMapping(document, "network-config"))
+	}
+	inner := document
+	if network := document.get("network"); network != nil {
+		inner = network
+	}
+	if inner.empty() {
+		return finish(problems)
+	}
+	if inner.kind != mapping {
+		return finish(append(problems, Problem{Line: inner.line, Column: inner.column, Path: "network",
+			Message: "this is " + inner.show() + ", write a mapping with a version"}))
+	}
+	file := networkV2File
+	if version := inner.get("version"); version != nil && version.equalsNumber(1) {
+		file = networkV1File
+	}
+	return finish(append(problems, judge(file, document)...))
+}
+
+// UserData judges a whole user-data as `cloud-init schema -c FILE` does: by its
+// first line. Only a cloud-config has an inside that is judged. What has no known
+// first line is a problem; everything else has none, a Jinja template too.
+func UserData(data []byte) []Problem {
+	if len(data) == 0 {
+		return nil
+	}
+	switch TypeOf(data) {
+	case "":
+		line, _, _ := bytes.Cut(data, []byte("\n"))
+		return []Problem{{Line: 1, Column: 1, Message: fmt.Sprintf(
+			"the first line %s says no type of user-data, write #cloud-config", quote(string(line)))}}
+	case CloudConfigPart:
+		return CloudConfig(data)
+	}
+	return nil
+}
+
+func noMapping(v *value, what string) Problem {
+	message := "the " + what + " is " + v.show() + ", write a mapping (key: value)"
+	if v.kind == null {
+		message = "the " + what + " is empty, write at least one key or leave the file out"
+	}
+	return Problem{Line: v.line, Column: v.column, Message: message}
+}
+
+// finish sorts problems by place, drops those said twice and cuts the list.
+func finish(problems []Problem) []Problem {
+	slices.SortFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
+			strings.Compare(a.Path, b.Path), strings.Compare(a.Message, b.Message))
+	})
+	problems = slices.Compact(problems)
+	if len(problems) <= maxProblems {
+		return problems
+	}
+	// What makes a file invalid must not be cut for what does not.
+	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(weight(a), weight(b)) })
+	return finish(problems[:maxProblems])
+}
+
+func weight(p Problem) int {
+	if p.Deprecated || p.Duplicate {
+		return 1
+	}
+	return 0
+}
