@@ -46,6 +46,7 @@ func (r *Recipe) check(partitions []int) Errors {
 	c.remove()
 	c.partitions(partitions)
 	c.state()
+	c.tests()
 	if dir := r.Output.Dir; dir != "" {
 		r.Output.Path = relativeTo(r.positions["output.dir"].folder(r.file), dir)
 	}

@@ -132,15 +132,19 @@ func (l *loader) load(path string, from Position, chain []string) (*node, error)
 }
 
 func unreadable(path string, from Position, included bool, err error) error {
-	var cause *os.PathError
-	reason := err.Error()
-	if errors.As(err, &cause) {
-		reason = cause.Err.Error()
-	}
 	if included {
-		return &Error{Position: from, What: "included recipe " + path + " cannot be read: " + reason, Do: "check the path, which is relative to the file that names it", Err: err}
+		return &Error{Position: from, What: "included recipe " + path + " cannot be read: " + reason(err), Do: "check the path, which is relative to the file that names it", Err: err}
 	}
-	return &Error{Position: Position{File: path}, What: "the recipe cannot be read: " + reason, Do: "check the path, or make a recipe with applbuild init", Err: err}
+	return &Error{Position: Position{File: path}, What: "the recipe cannot be read: " + reason(err), Do: "check the path, or make a recipe with applbuild init", Err: err}
+}
+
+// reason is why a file cannot be read, without its name.
+func reason(err error) string {
+	var cause *os.PathError
+	if errors.As(err, &cause) {
+		return cause.Err.Error()
+	}
+	return err.Error()
 }
 
 // relativeTo returns name as seen from the folder of file.
@@ -187,6 +191,7 @@ func (r *Recipe) fill(architecture string) (partitions []int) {
 	}
 	partitions = r.fillPartitions()
 	r.State.fill(r)
+	r.fillTests()
 	return partitions
 }
 

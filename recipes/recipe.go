@@ -26,6 +26,7 @@ type Recipe struct {
 	Partitions   []Partition `json:"partitions,omitempty" doc:"Partitions that the machine writes to. data (mounted on /data, kept) and volatile (on /volatile, expendable) are there unless dropped by filesystem: none." merge:"name"`
 	State        State       `json:"state" doc:"Where what the machine writes outside of its partitions is kept. A word in place of the mapping holds for all places."`
 	Disk         Disk        `json:"disk" doc:"The disk as a whole. A size in place of the mapping is the disk's."`
+	Tests        []Test      `json:"tests,omitempty" doc:"What applbuild test asks of the machine and does to it, in this order. The tests of included recipes come first." merge:"append"`
 	Output       Output      `json:"output" doc:"What is written, and where."`
 
 	file      string

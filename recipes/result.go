@@ -32,12 +32,13 @@ func (r *Recipe) Problem(path, what, do string, cause error) *Error {
 }
 
 // Canonical returns the recipe with all its defaults as JSON, the same bytes for every recipe that means the same:
-// neither the order of keys nor the files and folders it was read from, nor where its output goes, show in it.
-// Contents of files that it names as source do not either: who builds a key adds their digests.
+// neither the order of keys nor the files and folders it was read from, nor where its output goes, nor its tests show in
+// it. Contents of files that it names as source do not either: who builds a key adds their digests.
 func (r *Recipe) Canonical() ([]byte, error) {
 	c := *r
 	c.Include = nil
 	c.Output.Dir = ""
+	c.Tests = nil
 	return json.Marshal(&c)
 }
 
