@@ -113,7 +113,7 @@ func TestLoadTestsOfAnImage(t *testing.T) {
 		t.Fatalf("%d tests, %v", len(tests), err)
 	}
 	for name, want := range map[string]string{
-		"bad.yml":     "bad.yml:2:15: tests[0].reboot: the machine is off here",
+		"bad.yml":     "bad.yml:2:14: tests[0].reboot: the machine is off here",
 		"empty.yml":   "empty.yml:1:1: tests is missing",
 		"twice.yml":   `twice.yml:2:1: key "tests" is written twice`,
 		"unknown.yml": `unknown.yml:1:1: unknown key "name"`,
