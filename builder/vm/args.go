@@ -4,30 +4,41 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// Numbers of the file descriptors that QEMU gets.
+// Numbers of the file descriptors that QEMU gets. Those of the machine's ports
+// follow, in their order, and then the TPM's.
 const (
 	qmpFD    = 3
 	reportFD = 4
+	portFD   = 5
 )
+
+// MaxSlots is how many disks can be plugged at one time.
+const MaxSlots = 8
+
+// maxPorts bounds the virtio-serial ports: a device has 31.
+const maxPorts = 16
 
 // A platform is what differs between architectures.
 type platform struct {
 	program string
 	machine string
 	panic   string // the device that tells the host of a panic
+	tpm     string // the TPM's interface
 }
 
 func lookupPlatform(arch string) (platform, error) {
 	switch arch {
 	case "amd64":
-		return platform{"qemu-system-x86_64", "q35,vmport=off,graphics=off", "pvpanic"}, nil
+		// The 64-bit entry point has room for large credentials.
+		return platform{"qemu-system-x86_64", "q35,vmport=off,graphics=off,smbios-entry-point-type=64", "pvpanic", "tpm-crb"}, nil
 	case "arm64":
-		return platform{"qemu-system-aarch64", "virt", "pvpanic-pci"}, nil
+		return platform{"qemu-system-aarch64", "virt", "pvpanic-pci", "tpm-tis-device"}, nil
 	}
 	return platform{}, fmt.Errorf("vm: architecture %q: want amd64 or arm64", arch)
 }
@@ -40,20 +51,56 @@ func (m *Machine) check() error {
 		return errors.New("vm: firmware (code and variables) is needed: the package is ovmf for amd64, qemu-efi-aarch64 for arm64")
 	case m.Dir == "" || !filepath.IsAbs(m.Dir):
 		return fmt.Errorf("vm: folder %q: an absolute path of an existing folder is needed", m.Dir)
+	case m.State != "" && !filepath.IsAbs(m.State):
+		return fmt.Errorf("vm: folder %q for the machine's state: an absolute path is needed", m.State)
+	case m.Slots < 0 || m.Slots > MaxSlots:
+		return fmt.Errorf("vm: %d disks to plug: want at most %d", m.Slots, MaxSlots)
+	case len(m.Ports) > maxPorts:
+		return fmt.Errorf("vm: %d ports: want at most %d", len(m.Ports), maxPorts)
 	}
-	for _, d := range m.Disks {
-		if !filepath.IsAbs(d.Path) {
-			return fmt.Errorf("vm: disk %q: want an absolute path", d.Path)
+	names := map[string]bool{ReportPort: true}
+	for _, name := range m.Ports {
+		if name == "" || len(name) > 64 || names[name] || strings.Trim(name, nameLetters+".") != "" {
+			return fmt.Errorf("vm: port %q: want letters, digits, . - and _, each name once", name)
 		}
-		if d.Write && d.ReadOnly {
-			return fmt.Errorf("vm: disk %s is both read-only and to be written", d.Path)
+		names[name] = true
+	}
+	ids := map[string]bool{}
+	for i := range m.Disks {
+		if err := m.Disks[i].check(); err != nil {
+			return err
 		}
+		if id := m.diskID(i); ids[id] {
+			return fmt.Errorf("vm: two disks are called %s", id)
+		}
+		ids[m.diskID(i)] = true
+	}
+	return m.checkNetwork()
+}
+
+const nameLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
+func (d *Drive) check() error {
+	letter := d.ID == "" || strings.ContainsAny(d.ID[:1], nameLetters[:52])
+	switch {
+	case !filepath.IsAbs(d.Path):
+		return fmt.Errorf("vm: disk %q: want an absolute path", d.Path)
+	case d.Backing != "" && (!filepath.IsAbs(d.Backing) || d.Format != "qcow2"):
+		return fmt.Errorf("vm: disk %s upon %q: want format qcow2 and an absolute path", d.Path, d.Backing)
+	case d.Write && d.ReadOnly:
+		return fmt.Errorf("vm: disk %s is both read-only and to be written", d.Path)
+	case !letter || len(d.ID) > 20 || strings.Trim(d.ID, nameLetters) != "":
+		return fmt.Errorf("vm: disk %s: id %q: want at most 20 letters, digits, - and _, a letter first", d.Path, d.ID)
 	}
 	return nil
 }
 
-// argv returns QEMU's command line. vars is the machine's own variable store.
-func (m *Machine) argv(p platform, kvm bool, vars string) ([]string, error) {
+// diskID is the name of a disk by its place.
+func (m *Machine) diskID(i int) string { return orDefault(m.Disks[i].ID, fmt.Sprintf("disk%d", i)) }
+
+// argv returns QEMU's command line. dir has the machine's own variable store,
+// vars, and takes what is too long for a command line.
+func (m *Machine) argv(p platform, kvm bool, dir, vars string) ([]string, error) {
 	machine, accel, cpu := p.machine, "tcg,thread=multi", "max"
 	if kvm {
 		accel, cpu = "kvm", "host"
@@ -76,34 +123,23 @@ func (m *Machine) argv(p platform, kvm bool, vars string) ([]string, error) {
 		"-device", p.panic,
 		"-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
 		"-device", "virtio-serial-pci,id=ports",
-		"-chardev", fmt.Sprintf("socket,id=report,fd=%d", reportFD),
-		"-device", "virtserialport,bus=ports.0,chardev=report,name=" + ReportPort,
 	}
 	if m.Firmware.SMM {
 		argv = append(argv, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
-	if m.Input != nil {
-		argv = append(argv, "-chardev", "stdio,id=console,mux=on,signal=off", "-mon", "chardev=console")
-	} else {
-		argv = append(argv, "-chardev", "stdio,id=console,signal=off")
-	}
-	argv = append(argv, "-serial", "chardev:console")
-
-	for i, d := range m.Disks {
-		a, err := d.argv(i)
+	argv = append(argv, m.characterArgs(p)...)
+	for i := range m.Disks {
+		a, err := m.diskArgs(i)
 		if err != nil {
 			return nil, err
 		}
 		argv = append(argv, a...)
 	}
-	if m.SSHPort == 0 {
-		argv = append(argv, "-nic", "none")
-	} else {
-		argv = append(argv, "-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:22", m.SSHPort),
-			// Without a boot ROM the firmware has nothing to try.
-			"-device", "virtio-net-pci,netdev=net0,romfile=")
+	for i := range m.Slots {
+		argv = append(argv, "-device", fmt.Sprintf("pcie-root-port,id=slot%d,chassis=%d,slot=%d", i, i+1, i+1))
 	}
-	strs, err := m.smbios()
+	argv = append(argv, m.networkArgs()...)
+	strs, err := m.smbios(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -111,57 +147,122 @@ func (m *Machine) argv(p platform, kvm bool, vars string) ([]string, error) {
 	return append(argv, m.Args...), nil
 }
 
-func (d *Drive) argv(i int) ([]string, error) {
-	drive := fmt.Sprintf("if=none,id=disk%d,format=%s,cache=unsafe,discard=unmap,file=%s",
-		i, quote(orDefault(d.Format, "raw")), quote(d.Path))
+// characterArgs are the console, the virtio-serial ports and the TPM.
+func (m *Machine) characterArgs(p platform) []string {
+	argv := []string{"-chardev", "stdio,id=console,signal=off"}
+	if m.Input != nil {
+		argv = []string{"-chardev", "stdio,id=console,mux=on,signal=off", "-mon", "chardev=console"}
+	}
+	argv = append(argv, "-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=report,fd=%d", reportFD),
+		"-device", "virtserialport,bus=ports.0,chardev=report,name="+ReportPort)
+	for i, name := range m.Ports {
+		argv = append(argv, "-chardev", fmt.Sprintf("socket,id=port%d,fd=%d", i, portFD+i),
+			"-device", fmt.Sprintf("virtserialport,bus=ports.0,chardev=port%d,name=%s", i, name))
+	}
+	if m.TPM {
+		argv = append(argv, "-chardev", fmt.Sprintf("socket,id=tpm,fd=%d", portFD+len(m.Ports)),
+			"-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", p.tpm+",tpmdev=tpm0")
+	}
+	return argv
+}
+
+func (m *Machine) diskArgs(i int) ([]string, error) {
+	d, id := &m.Disks[i], m.diskID(i)
+	cache := "unsafe" // what is written is forgotten with the machine
+	if d.Write {
+		cache = "writeback"
+	}
+	drive := fmt.Sprintf("if=none,id=%s,format=%s,cache=%s,discard=unmap,file=%s",
+		id, quote(orDefault(d.Format, "raw")), cache, quote(d.Path))
 	switch {
 	case d.ReadOnly:
 		drive += ",readonly=on"
 	case !d.Write:
 		drive += ",snapshot=on"
 	}
-	var device string
+	device, err := d.device(id)
+	if err != nil {
+		return nil, err
+	}
+	if i == 0 {
+		device = append(device, [2]string{"bootindex", "0"})
+	}
+	words := []string{device[0][1]}
+	for _, p := range device[1:] {
+		words = append(words, p[0]+"="+quote(p[1]))
+	}
+	return []string{"-drive", drive, "-device", strings.Join(words, ",")}, nil
+}
+
+// device returns the properties of the device that shows a drive to the guest,
+// its driver first.
+func (d *Drive) device(id string) ([][2]string, error) {
+	var driver string
 	serial := d.Serial
 	switch d.Bus {
 	case BusVirtio, "":
-		device = "virtio-blk-pci"
+		driver = "virtio-blk-pci"
 	case BusNVMe:
-		device = "nvme"
-		serial = orDefault(serial, fmt.Sprintf("disk%d", i)) // NVMe has no disk without one
+		driver = "nvme"
+		serial = orDefault(serial, id) // NVMe has no disk without one
 	default:
 		return nil, fmt.Errorf("vm: disk %s: bus %q: want virtio or nvme", d.Path, d.Bus)
 	}
-	device += fmt.Sprintf(",drive=disk%d,bootindex=%d", i, i)
+	properties := [][2]string{{"driver", driver}, {"id", "dev-" + id}, {"drive", id}}
 	if serial != "" {
-		device += ",serial=" + quote(serial)
+		properties = append(properties, [2]string{"serial", serial})
 	}
 	if d.SectorSize != 0 {
-		device += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%d", d.SectorSize, d.SectorSize)
+		size := strconv.Itoa(d.SectorSize)
+		properties = append(properties, [2]string{"logical_block_size", size}, [2]string{"physical_block_size", size})
 	}
-	return []string{"-drive", drive, "-device", device}, nil
+	return properties, nil
 }
 
+// longString is from how many bytes on a string for SMBIOS is handed over in a
+// file: an argument of a program has at most 128 KiB, all of them together 2 MiB.
+const longString = 4 << 10
+
 // smbios returns the strings that systemd reads in the guest.
-func (m *Machine) smbios() ([]string, error) {
+func (m *Machine) smbios(dir string) ([]string, error) {
 	var argv []string
+	add := func(s string) error {
+		if len(s) < longString {
+			argv = append(argv, "-smbios", "type=11,value="+quote(s))
+			return nil
+		}
+		name := filepath.Join(dir, fmt.Sprintf("smbios-%d", len(argv)/2))
+		argv = append(argv, "-smbios", "type=11,path="+quote(name))
+		return os.WriteFile(name, []byte(s), 0o600)
+	}
 	for _, c := range m.Credentials {
 		if c.Name == "" || len(c.Name) > 255 || strings.ContainsAny(c.Name, "/:=,\x00\n ") || c.Name[0] == '.' {
 			return nil, fmt.Errorf("vm: credential %q: the name must be one of a file, without / : = or blanks", c.Name)
 		}
-		argv = append(argv, "-smbios", "type=11,value=io.systemd.credential.binary:"+c.Name+"="+
-			base64.StdEncoding.EncodeToString(c.Value))
+		if err := add("io.systemd.credential.binary:" + c.Name + "=" + base64.StdEncoding.EncodeToString(c.Value)); err != nil {
+			return nil, fmt.Errorf("vm: credential %s: %w", c.Name, err)
+		}
 	}
 	if m.CmdlineExtra != "" {
-		argv = append(argv, "-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra="+quote(m.CmdlineExtra))
+		if err := add("io.systemd.stub.kernel-cmdline-extra=" + m.CmdlineExtra); err != nil {
+			return nil, fmt.Errorf("vm: words for the kernel's command line: %w", err)
+		}
 	}
 	return argv, nil
 }
 
 // paths lists what QEMU must see of the host.
-func (m *Machine) paths(dir string) []Path {
-	paths := []Path{{Name: dir, Write: true}}
+func (m *Machine) paths(dirs ...string) []Path {
+	var paths []Path
+	for _, dir := range dirs {
+		paths = append(paths, Path{Name: dir, Write: true})
+	}
 	for _, d := range m.Disks {
 		paths = append(paths, Path{Name: d.Path, Write: d.Write})
+		if d.Backing != "" {
+			paths = append(paths, Path{Name: d.Backing})
+		}
 	}
 	return paths
 }

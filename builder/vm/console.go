@@ -3,6 +3,7 @@ package vm
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,9 @@ const (
 	kernelMark = "Linux version "
 )
 
+// maxKept is how many of the console's last lines are kept.
+const maxKept = 500
+
 // A console passes on what the guest writes and looks at its lines: a kernel
 // that panics before it has a driver for the panic device says so only there.
 type console struct {
@@ -23,6 +27,9 @@ type console struct {
 
 	mu            sync.Mutex
 	line          []byte
+	number        int // of whole lines
+	kept          []string
+	found         []Finding
 	first, kernel time.Duration
 }
 
@@ -52,6 +59,7 @@ func (c *console) Write(b []byte) (int, error) {
 	return c.to.Write(b)
 }
 
+// look takes note of a whole line.
 func (c *console) look(line string) {
 	if c.kernel == 0 && strings.Contains(line, kernelMark) {
 		c.kernel = c.since()
@@ -62,6 +70,24 @@ func (c *console) look(line string) {
 		default:
 		}
 	}
+	c.number++
+	c.found = judge(c.found, c.number, c.line)
+	if len(c.kept) == 2*maxKept {
+		c.kept = append(c.kept[:0], c.kept[maxKept:]...)
+	}
+	c.kept = append(c.kept, lastShown(c.line))
+}
+
+// lastShown is what a terminal shows of a line that is written over itself, at
+// the least: its last part with text.
+func lastShown(line []byte) string {
+	parts := bytes.Split(line, []byte{'\r'})
+	for _, part := range slices.Backward(parts) {
+		if text := plainText(part); text != "" {
+			return text
+		}
+	}
+	return ""
 }
 
 // times returns when the first byte and the kernel's first line came.
@@ -69,6 +95,25 @@ func (c *console) times() (first, kernel time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.first, c.kernel
+}
+
+// tail returns the last lines, at most n of them and of maxKept. The last may be
+// one that the guest has not ended, such as a prompt.
+func (c *console) tail(n int) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lines := slices.Clone(c.kept)
+	if text := lastShown(c.line); text != "" {
+		lines = append(lines, text)
+	}
+	return lines[len(lines)-max(0, min(n, len(lines), maxKept)):]
+}
+
+// findings returns what went wrong so far.
+func (c *console) findings() []Finding {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return judge(slices.Clone(c.found), c.number+1, c.line)
 }
 
 // A tail keeps the last bytes written to it.

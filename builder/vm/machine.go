@@ -37,12 +37,20 @@ const (
 	BusNVMe   Bus = "nvme"   // /dev/nvmeXn1, as on EC2
 )
 
-// A Drive is a disk of the machine. The first is booted from.
+// A Drive is a disk of the machine. The first is booted from, the firmware does
+// not try the others.
 type Drive struct {
+	// ID names the disk for [Guest.Grow] and [Guest.Unplug]: letters, digits,
+	// - and _, a letter first. "" is disk0 for the machine's first disk, and so
+	// on; for one that is plugged it must be given.
+	ID   string
 	Path string
 	// Format is QEMU's name of the file's format; "" is raw, which is never
 	// guessed: a guest could write another format's header.
 	Format string
+	// Backing is the raw file that Path lies upon where it is an overlay
+	// ([WriteOverlay]). It is only read.
+	Backing string
 	// Write lets the guest's writes through to the file. Otherwise they go to
 	// a temporary overlay that ends with the machine.
 	Write    bool
@@ -81,10 +89,29 @@ type Machine struct {
 
 	Credentials  []Credential
 	CmdlineExtra string // appended to the kernel's command line by systemd-stub 254 or later
-	// SSHPort is the port of the host's loopback address that leads to the
-	// guest's port 22. With 0 the machine has no network card: firmware would
-	// try to boot from it.
+
+	Network Network
+	// Forwards are ports of the host's loopback address that lead to the guest.
+	// They make NetworkNone NetworkUser.
+	Forwards []Forward
+	// SSHPort is short for a forward from this port to the guest's port 22.
 	SSHPort int
+
+	// Ports are the names of virtio-serial ports in both directions, each
+	// /dev/virtio-ports/NAME in the guest; see [Guest.Port].
+	Ports []string
+	// Slots is how many disks can be plugged at one time while the guest runs.
+	Slots int
+	// TPM gives the machine a TPM 2.0, played by swtpm. TPMProgram is swtpm, as
+	// the Runner sees it; "" is looked up by its name.
+	TPM        bool
+	TPMProgram string
+	// State is a folder of this machine that keeps the firmware's variables and
+	// the TPM's memory from one start to the next. It is made where it is
+	// missing. With "" each start begins with new ones. A new disk needs a new
+	// folder: a boot entry of another disk ends in the firmware's shell.
+	State string
+
 	// Args are further arguments for QEMU.
 	Args []string
 
@@ -92,16 +119,16 @@ type Machine struct {
 	Console io.Writer
 	// Input, when set, is the terminal's side of that port, with QEMU's monitor
 	// at Ctrl-A c. The caller puts a terminal into raw mode. A reader that is no
-	// *os.File may be read once more after Run has returned.
+	// *os.File may be read once more after the guest's end.
 	Input io.Reader
 	// Line is called for each line of the guest's report, Warn for each thing
-	// that makes the result less worth; both from one goroutine; may be nil.
+	// that makes the result less worth, never two at a time; may be nil.
 	Line func(Line)
 	Warn func(string)
 
 	Timeout time.Duration // from the start to the end of the guest; negative is none
 	Grace   time.Duration // for powering off after the context has ended
-	Dir     string        // an existing folder for sockets and variables, used while Run lasts
+	Dir     string        // an existing folder for what lasts as long as the guest
 	Now     func() time.Time
 	Runner  Runner
 }
@@ -125,7 +152,7 @@ type Command struct {
 	Paths []Path
 	// Devices are device nodes that the program opens, such as /dev/kvm.
 	Devices []string
-	// Network asks for the host's network: a port is forwarded.
+	// Network asks for the host's network.
 	Network        bool
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -141,9 +168,10 @@ type Path struct {
 type Reason string
 
 const (
-	PowerOff Reason = "poweroff" // by the guest
-	Reset    Reason = "reset"    // the guest asked for a reboot
-	Panic    Reason = "panic"    // of the guest's kernel
+	PowerOff Reason = "poweroff"  // by the guest
+	Reset    Reason = "reset"     // the guest asked for a reboot, or Guest.Reset was called
+	Panic    Reason = "panic"     // of the guest's kernel
+	PowerCut Reason = "power cut" // by Guest.PowerCut
 	Timeout  Reason = "timeout"
 	Killed   Reason = "killed" // the context ended, or somebody quit QEMU
 )

@@ -2,9 +2,15 @@ package vm
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxMessage bounds a message of QEMU's, in bytes.
@@ -18,43 +24,150 @@ type message struct {
 			QEMU struct{ Major, Minor, Micro int }
 		}
 	} `json:"QMP"`
+	ID     int
 	Return json.RawMessage
 	Error  *struct{ Class, Desc string }
 	Event  string
 	Data   struct {
-		Guest  bool
 		Reason string
-		Action string
+		Device string
 	}
 }
 
-// status returns the machine's state where the message is the answer to
-// query-status.
-func (m *message) status() string {
-	var s struct{ Status string }
-	if len(m.Return) == 0 || json.Unmarshal(m.Return, &s) != nil {
-		return ""
-	}
-	return s.Status
+// A monitor is QEMU's side of the QEMU Machine Protocol. Its methods may be
+// called from several goroutines.
+type monitor struct {
+	conn   *net.UnixConn
+	events chan message  // of the machine's state; closed with the connection
+	ready  chan message  // takes the greeting
+	gone   chan struct{} // closed with the connection
+
+	mu      sync.Mutex
+	last    int                     // number of the last command
+	waiting map[int]chan message    // for answers, by the command's number
+	unplugs map[string]chan message // for devices to be gone, by name
 }
 
-// readMessages sends each message to a channel until the connection ends.
-func readMessages(r io.Reader, to chan<- message) {
-	defer close(to)
-	lines := bufio.NewScanner(r)
+// errGone says that QEMU ended before it answered.
+var errGone = errors.New("QEMU has ended")
+
+func newMonitor(conn *net.UnixConn) *monitor {
+	m := &monitor{
+		conn: conn, events: make(chan message, 16), ready: make(chan message, 1), gone: make(chan struct{}),
+		waiting: map[int]chan message{}, unplugs: map[string]chan message{},
+	}
+	go m.read()
+	return m
+}
+
+// read hands each message to whoever waits for it, until the connection ends.
+func (m *monitor) read() {
+	defer close(m.gone)
+	defer close(m.events)
+	lines := bufio.NewScanner(m.conn)
 	lines.Buffer(nil, maxMessage)
 	for lines.Scan() {
-		var m message
-		if json.Unmarshal(lines.Bytes(), &m) == nil {
-			to <- m
+		var got message
+		if json.Unmarshal(lines.Bytes(), &got) != nil {
+			continue
+		}
+		switch got.Event {
+		case "":
+			m.answer(got)
+		case "SHUTDOWN", "GUEST_PANICKED", "STOP":
+			m.events <- got
+		case "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR":
+			m.unplugged(got)
 		}
 	}
 }
 
-// execute sends a command without arguments. Its answer comes as a message.
-func execute(w io.Writer, command string) error {
-	if _, err := fmt.Fprintf(w, "{\"execute\":%q}\n", command); err != nil {
-		return fmt.Errorf("vm: telling QEMU to %s: %w", command, err)
+func (m *monitor) answer(got message) {
+	if got.Greeting != nil {
+		select {
+		case m.ready <- got:
+		default:
+		}
+		return
 	}
-	return nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if to := m.waiting[got.ID]; to != nil {
+		to <- got
+		delete(m.waiting, got.ID)
+	}
+}
+
+func (m *monitor) unplugged(got message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if to := m.unplugs[got.Data.Device]; to != nil {
+		to <- got
+		delete(m.unplugs, got.Data.Device)
+	}
+}
+
+// onUnplug returns what takes the event that a device is gone, or that the guest
+// does not let it go.
+func (m *monitor) onUnplug(device string) <-chan message {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to := make(chan message, 1)
+	m.unplugs[device] = to
+	return to
+}
+
+// call has QEMU carry out a command and returns what it answers. files go along
+// with the command.
+func (m *monitor) call(ctx context.Context, command string, arguments any, files ...*os.File) (json.RawMessage, error) {
+	id, to := m.enlist()
+	request := struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+		ID        int    `json:"id"`
+	}{command, arguments, id}
+	b, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("vm: %s: %w", command, err)
+	}
+	var rights []byte
+	for _, f := range files {
+		rights = append(rights, unix.UnixRights(int(f.Fd()))...)
+	}
+	if _, _, err := m.conn.WriteMsgUnix(append(b, '\n'), rights, nil); err != nil {
+		return nil, fmt.Errorf("vm: telling QEMU to %s: %w", command, errors.Join(errGone, err))
+	}
+	select {
+	case got := <-to:
+		if got.Error != nil {
+			return nil, fmt.Errorf("vm: QEMU refuses to %s: %s", command, got.Error.Desc)
+		}
+		return got.Return, nil
+	case <-m.gone:
+		return nil, fmt.Errorf("vm: telling QEMU to %s: %w", command, errGone)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("vm: telling QEMU to %s: %w", command, context.Cause(ctx))
+	}
+}
+
+func (m *monitor) enlist() (int, <-chan message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last++
+	to := make(chan message, 1)
+	m.waiting[m.last] = to
+	return m.last, to
+}
+
+// human has QEMU carry out a command of the monitor for people.
+func (m *monitor) human(ctx context.Context, line string) (string, error) {
+	b, err := m.call(ctx, "human-monitor-command", map[string]any{"command-line": line})
+	if err != nil {
+		return "", err
+	}
+	var said string
+	if err := json.Unmarshal(b, &said); err != nil {
+		return "", fmt.Errorf("vm: QEMU's answer to %q: %w", line, err)
+	}
+	return said, nil
 }

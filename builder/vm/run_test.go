@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,9 @@ type fakeQEMU struct {
 	guest    func(q *fakeQEMU)
 	deaf     bool // to system_powerdown
 	status   string
+	usernet  string // the answer to info usernet
 	commands []Command
+	requests []string
 
 	qmp     net.Conn
 	report  net.Conn
@@ -49,26 +52,34 @@ func (q *fakeQEMU) Run(ctx context.Context, c Command) error {
 	fmt.Fprintf(q.qmp, `{"QMP":{"version":{"qemu":{"micro":1,"minor":2,"major":%d}}}}`+"\n", q.major)
 	requests := bufio.NewScanner(q.qmp)
 	for requests.Scan() {
-		var request struct{ Execute string }
+		var request struct {
+			Execute string
+			ID      int
+		}
 		if err := json.Unmarshal(requests.Bytes(), &request); err != nil {
 			return err
 		}
-		q.answer(request.Execute)
+		q.requests = append(q.requests, requests.Text())
+		q.answer(request.Execute, request.ID)
 	}
 	return ctx.Err()
 }
 
-func (q *fakeQEMU) answer(command string) {
+func (q *fakeQEMU) answer(command string, id int) {
+	said := "{}"
 	switch command {
 	case "query-status":
-		fmt.Fprintf(q.qmp, `{"return":{"status":%q,"running":false}}`+"\n", q.status)
-		return
+		said = fmt.Sprintf(`{"status":%q,"running":false}`, q.status)
+	case "human-monitor-command":
+		said = strconv.Quote(q.usernet)
 	case "quit":
 		q.shutdown("host-qmp-quit")
 		return
 	}
-	fmt.Fprintln(q.qmp, `{"return":{}}`)
+	fmt.Fprintf(q.qmp, `{"return":%s,"id":%d}`+"\n", said, id)
 	switch {
+	case command == "system_reset":
+		q.shutdown("host-qmp-system-reset")
 	case command == "cont" && q.guest != nil:
 		q.guest(q)
 	case command == "system_powerdown" && !q.deaf:
@@ -256,16 +267,16 @@ func TestArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv, err := m.argv(p, false, "/run/vars")
+	argv, err := m.argv(p, false, m.Dir, "/run/vars")
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := " " + strings.Join(argv, " ") + " "
 	for _, want := range []string{
 		"qemu-system-x86_64 ", " -cpu max ", " -accel tcg,thread=multi ", ",smm=on ", " -m 1024M ", " -smp 3 ",
-		" -drive if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,file=/a,,b.raw,snapshot=on -device virtio-blk-pci,drive=disk0,bootindex=0 ",
-		"format=qcow2,cache=unsafe,discard=unmap,file=/w.qcow2 -device nvme,drive=disk1,bootindex=1,serial=disk1,logical_block_size=4096,physical_block_size=4096 ",
-		"file=/seed.iso,readonly=on -device virtio-blk-pci,drive=disk2,bootindex=2,serial=seed ",
+		" -drive if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,file=/a,,b.raw,snapshot=on -device virtio-blk-pci,id=dev-disk0,drive=disk0,bootindex=0 ",
+		"format=qcow2,cache=writeback,discard=unmap,file=/w.qcow2 -device nvme,id=dev-disk1,drive=disk1,serial=disk1,logical_block_size=4096,physical_block_size=4096 ",
+		"file=/seed.iso,readonly=on -device virtio-blk-pci,id=dev-disk2,drive=disk2,serial=seed ",
 		" -netdev user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22 ",
 		" type=11,value=io.systemd.stub.kernel-cmdline-extra=a,,b ",
 		" type=11,value=io.systemd.credential.binary:name=dmFsdWU= ",
@@ -275,7 +286,7 @@ func TestArguments(t *testing.T) {
 		}
 	}
 	m.SSHPort, m.Input = 0, strings.NewReader("")
-	argv, err = m.argv(p, true, "/run/vars")
+	argv, err = m.argv(p, true, m.Dir, "/run/vars")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ const Variable = "APPLBUILD_TRIXIE_TREE"
 func packages() []string {
 	return []string{
 		"base-files", "coreutils", "dash", "linux-image-cloud-amd64", "ovmf", "pesign", "python3-pefile",
-		"qemu-system-x86", "sbsigntool", "systemd", "systemd-boot-efi", "systemd-ukify",
+		"qemu-system-x86", "qemu-utils", "sbsigntool", "swtpm", "systemd", "systemd-boot-efi", "systemd-ukify",
 	}
 }
 
@@ -34,7 +34,8 @@ func packages() []string {
 // of packages.
 func wanted() []string {
 	return []string{
-		"usr/bin/pesign", "usr/bin/qemu-system-x86_64", "usr/bin/sbverify", "usr/bin/ukify",
+		"usr/bin/pesign", "usr/bin/qemu-img", "usr/bin/qemu-system-x86_64", "usr/bin/sbverify", "usr/bin/swtpm",
+		"usr/bin/ukify",
 		"usr/lib/systemd/boot/efi/linuxx64.efi.stub", "usr/lib/systemd/systemd-measure",
 		"usr/share/OVMF/OVMF_CODE_4M.fd",
 	}
