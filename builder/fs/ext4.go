@@ -44,8 +44,9 @@ func Ext4Size(n int64) Ext4Option { return func(e *Ext4) { e.size = n } }
 func Ext4Label(label string) Ext4Option { return func(e *Ext4) { e.label = label } }
 
 // Ext4Writable makes a file system that is to be written and to grow: with a
-// journal, and without the flag that makes Linux refuse to mount it writable.
-// It needs Ext4Size.
+// journal, an inode for every 16 KiB, descriptors' room for a thousand times its size,
+// and without the flag that makes Linux refuse to mount it writable. It needs
+// Ext4Size, of MinimumSize at least.
 func Ext4Writable() Ext4Option { return func(e *Ext4) { e.writable = true } }
 
 // NewExt4 returns a writer. The clock is the file system's creation time and
@@ -77,8 +78,10 @@ func (e *Ext4) Write(ctx context.Context, tree Tree, path string) error {
 }
 
 func (e *Ext4) write(ctx context.Context, tree Tree, path string) (err error) {
-	if e.writable && e.size == 0 {
-		return errors.New("a writable file system needs a size")
+	if e.writable {
+		if err := checkVolume(KindExt4, e.label, e.size, ext4Block); err != nil {
+			return err
+		}
 	}
 	if e.size%ext4Block != 0 || e.size < 0 || len(e.label) > 16 {
 		return fmt.Errorf("size %d must be a multiple of %d and label %q have at most 16 bytes", e.size, ext4Block, e.label)
@@ -94,7 +97,7 @@ func (e *Ext4) write(ctx context.Context, tree Tree, path string) (err error) {
 		if err != nil {
 			return err
 		}
-		blocks, inodes := l.need()
+		blocks, inodes := l.need(e.reserve())
 		size := e.size
 		if size == 0 {
 			size = blocks * ext4Block
@@ -115,19 +118,27 @@ func (e *Ext4) environment() []string {
 	return environment("MKE2FS_CONFIG=/dev/null", "E2FSPROGS_FAKE_TIME="+strconv.FormatInt(e.clock.Unix(), 10))
 }
 
+// reserve returns what a file system has besides what its tree needs.
+func (e *Ext4) reserve() ext4Reserve {
+	if !e.writable {
+		return ext4Reserve{}
+	}
+	return ext4Reserve{inodes: e.size / ext4InodeRatio, journal: ext4Journal(e.size), grows: true}
+}
+
 // format makes the empty file system.
 func (e *Ext4) format(ctx context.Context, dir, name string, inodes int64) error {
-	features := ext4Features
+	argv := []string{"mke2fs", "-q", "-F", "-T", "default", "-b", strconv.Itoa(ext4Block), "-I", strconv.Itoa(ext4Inode),
+		"-N", strconv.FormatInt(inodes, 10), "-m", "0", "-U", e.uuid.String(), "-L", e.label,
+		"-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0,hash_seed=" + e.hashSeed.String()}
 	if e.writable {
-		features += ext4Writable
+		// The journal's default size and the superblock's room for growing
+		// depend on the version otherwise.
+		argv = append(argv, "-O", ext4Features+ext4Writable, "-J", "size="+strconv.FormatInt(ext4Journal(e.size)*ext4Block>>20, 10))
+	} else {
+		argv = append(argv, "-O", ext4Features)
 	}
-	return run(ctx, e.tool, Command{
-		Argv: []string{"mke2fs", "-q", "-F", "-T", "default", "-b", strconv.Itoa(ext4Block), "-I", strconv.Itoa(ext4Inode),
-			"-N", strconv.FormatInt(inodes, 10), "-m", "0", "-O", features, "-U", e.uuid.String(), "-L", e.label,
-			"-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0,hash_seed=" + e.hashSeed.String(), name},
-		Env: e.environment(),
-		Dir: dir,
-	})
+	return run(ctx, e.tool, Command{Argv: append(argv, name), Env: e.environment(), Dir: dir})
 }
 
 // fill puts the entries into the empty file system.
@@ -162,6 +173,9 @@ func (e *Ext4) debugfs(ctx context.Context, dir, name, contents string, stdout i
 		return fmt.Errorf("%w: %s", err, said.line())
 	}
 	if wrong := strings.TrimPrefix(said.line(), debugfsBanner(said.line())); wrong != "" {
+		if strings.Contains(wrong, "Could not allocate") {
+			return fmt.Errorf("%w: debugfs: %s", ErrNoSpace, strings.TrimPrefix(wrong, "; "))
+		}
 		return fmt.Errorf("debugfs: %s", strings.TrimPrefix(wrong, "; "))
 	}
 	return nil

@@ -7,19 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// xattrRecord is how PAX records of extended attributes begin.
-const xattrRecord = "SCHILY.xattr."
 
 // entry is one member of a tree, its contents and attributes' values spooled
 // into numbered files.
@@ -75,11 +70,11 @@ func (l *listing) read(ctx context.Context, r io.Reader) error {
 
 // add takes one member over.
 func (l *listing) add(h *tar.Header, r io.Reader) error {
-	name := path.Clean(h.Name)
-	if path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") {
-		return errors.New("it leaves the tree")
+	name, err := memberName(h)
+	if err != nil {
+		return err
 	}
-	if strings.ContainsAny(name+h.Linkname, "\n\r\x00") {
+	if strings.ContainsAny(name+h.Linkname, "\n\r") {
 		return errors.New("a name with a line break cannot be told to debugfs; use another file system")
 	}
 	if len(path.Base(name)) > ext4Name || len(h.Linkname) >= ext4Block {
@@ -96,7 +91,6 @@ func (l *listing) add(h *tar.Header, r io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeReg:
 		if h.Size > 0 {
-			var err error
 			if e.content, err = l.put(r); err != nil {
 				return err
 			}
@@ -116,15 +110,12 @@ func (l *listing) add(h *tar.Header, r io.Reader) error {
 	default:
 		return fmt.Errorf("type %q of a tar member cannot be in a file system", h.Typeflag)
 	}
-	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-		if attr, ok := strings.CutPrefix(key, xattrRecord); ok {
-			value := h.PAXRecords[key]
-			n, err := l.put(strings.NewReader(value))
-			if err != nil {
-				return err
-			}
-			e.xattrs = append(e.xattrs, xattr{attr, n, len(value)})
+	for attr, value := range memberXattrs(h) {
+		n, err := l.put(strings.NewReader(value))
+		if err != nil {
+			return err
 		}
+		e.xattrs = append(e.xattrs, xattr{attr, n, len(value)})
 	}
 	l.entries = append(l.entries, e)
 	l.byPath[name] = e

@@ -24,11 +24,34 @@ const (
 	ext4Leaf       = 340   // extents in a block
 	ext4LastGroup  = 1024  // blocks; mke2fs drops a last group that is too small
 	ext4Spare      = 64    // blocks; mke2fs wants 50 in a group besides its tables
+	ext4InodeRatio = 16384 // bytes for an inode of a file system that is to be written
+	ext4Growth     = 1024  // how many times its size a file system can become
 )
+
+// ext4Reserve is what a file system has besides what its tree needs.
+type ext4Reserve struct {
+	inodes  int64 // at least
+	journal int64 // blocks
+	grows   bool  // has room for the descriptors of more groups
+}
+
+// ext4Journal returns the blocks of the journal of a file system of a size in
+// bytes. Below 1 GiB it is larger than mke2fs makes it, as the file system is to
+// grow and the journal does not.
+func ext4Journal(size int64) int64 {
+	for _, step := range []struct{ below, journal int64 }{
+		{64 << 20, 4 << 20}, {1 << 30, 16 << 20}, {2 << 30, 32 << 20}, {16 << 30, 64 << 20}, {32 << 30, 128 << 20}, {64 << 30, 256 << 20}, {128 << 30, 512 << 20},
+	} {
+		if size < step.below {
+			return step.journal / ext4Block
+		}
+	}
+	return 1 << 30 / ext4Block
+}
 
 // need computes the least blocks and inodes of a file system that the entries
 // fit into, and a little more.
-func (l *listing) need() (blocks, inodes int64) {
+func (l *listing) need(reserve ext4Reserve) (blocks, inodes int64) {
 	inodes = ext4Reserved + 1
 	dirs := map[string]*dirSize{".": {used: ext4Dots}}
 	for _, e := range l.entries {
@@ -60,14 +83,14 @@ func (l *listing) need() (blocks, inodes int64) {
 		blocks += d.full + 1
 	}
 	blocks += ext4LostFound
-	inodes += inodes / 64
-	blocks += blocks/200 + ext4Spare
-	return withMetadata(blocks, inodes), inodes
+	inodes = max(inodes+inodes/64, reserve.inodes)
+	blocks += blocks/200 + ext4Spare + reserve.journal
+	return withMetadata(blocks, inodes, reserve.grows), inodes
 }
 
 // withMetadata adds to blocks of contents those of superblocks, descriptors,
 // bitmaps and inode tables.
-func withMetadata(contents, inodes int64) int64 {
+func withMetadata(contents, inodes int64, grows bool) int64 {
 	total := contents
 	for {
 		groups := (total + ext4Group - 1) / ext4Group
@@ -76,6 +99,9 @@ func withMetadata(contents, inodes int64) int64 {
 		table := perGroup * ext4Inode / ext4Block
 		descriptors := (groups*ext4Descriptor + ext4Block - 1) / ext4Block
 		next := contents + groups*(1+descriptors+2+table)
+		if grows {
+			next += backups(groups) * min(ext4Block/4, (groups*ext4Growth*ext4Descriptor+ext4Block-1)/ext4Block)
+		}
 		if rest := next % ext4Group; rest > 0 && rest < ext4LastGroup && next > ext4Group {
 			next += ext4LastGroup - rest
 		}
@@ -84,6 +110,18 @@ func withMetadata(contents, inodes int64) int64 {
 		}
 		total = next
 	}
+}
+
+// backups returns how many of the groups have a superblock: the first two and
+// those whose numbers are powers of 3, 5 and 7.
+func backups(groups int64) int64 {
+	n := min(groups, 2)
+	for _, base := range []int64{3, 5, 7} {
+		for g := base; g < groups; g *= base {
+			n++
+		}
+	}
+	return n
 }
 
 // fileBlocks returns the blocks of a file's contents and of the tree of its

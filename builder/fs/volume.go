@@ -1,0 +1,53 @@
+package fs
+
+import (
+	"fmt"
+	"strings"
+)
+
+// MinimumSize returns the least size in bytes of a writable file system or
+// swap of a kind: what the kind's own program of making it takes with the
+// options that are its defaults, and for swap what is of any use. It is 0 for
+// other kinds.
+func MinimumSize(kind string) int64 {
+	switch kind {
+	case KindExt4:
+		return 8 << 20
+	case KindXFS:
+		return 300 << 20
+	case KindBtrfs:
+		return 109 << 20
+	case KindSwap:
+		return 1 << 20
+	}
+	return 0
+}
+
+// MaxLabel returns how many bytes the label of a kind of file system has at
+// most, 0 for kinds that have none.
+func MaxLabel(kind string) int {
+	switch kind {
+	case KindExt4:
+		return 16
+	case KindXFS:
+		return 12
+	case KindBtrfs:
+		return 255
+	case KindSwap:
+		return 15
+	case KindVFAT:
+		return 11
+	}
+	return 0
+}
+
+// checkVolume checks what is asked of a writable file system.
+func checkVolume(kind, label string, size, unit int64) error {
+	switch {
+	case size%unit != 0 || size < MinimumSize(kind):
+		return fmt.Errorf("size %d must be a multiple of %d and at least %d bytes", size, unit, MinimumSize(kind))
+	case len(label) > MaxLabel(kind) || strings.ContainsAny(label, "\x00\n"):
+		return fmt.Errorf("label %q must be one line of at most %d bytes", label, MaxLabel(kind))
+	}
+	return nil
+}
