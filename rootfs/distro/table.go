@@ -55,7 +55,7 @@ var (
 	initrdSplit = append(append([]string(nil), initrdBase...), "systemd-cryptsetup", "systemd-repart")
 
 	buildTools = []string{"squashfs-tools", "erofs-utils", "e2fsprogs", "dosfstools", "mtools"}
-	bootTools  = map[string][]string{"amd64": {"qemu-system-x86", "ovmf"}, "arm64": {"qemu-system-arm", "qemu-efi-aarch64"}}
+	bootTools  = map[string][]string{"amd64": {"qemu-system-x86", "ovmf", "swtpm"}, "arm64": {"qemu-system-arm", "qemu-efi-aarch64", "swtpm"}}
 )
 
 var releases = [...]Release{
@@ -112,8 +112,8 @@ func (r *Release) InitrdPackages(arch string) []string { return clone(r.initrd) 
 // ToolPackages returns the packages of the programs that a build runs.
 func (r *Release) ToolPackages(arch string) []string { return clone(r.tools) }
 
-// BootPackages returns the packages of the emulator of an architecture and its
-// firmware.
+// BootPackages returns the packages of the emulator of an architecture, its
+// firmware and its TPM.
 func (r *Release) BootPackages(arch string) []string { return clone(r.boot[arch]) }
 
 // DefaultMirror returns the base URI of the public archive, "" for an unknown
