@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,10 +40,17 @@ type BootOptions struct {
 	Memory  int64  // bytes; 0 is 2 GiB
 	CPUs    int    // 0 is 2
 	Accel   vm.Accel
-	SSHPort int // of the host's loopback that leads to the guest's port 22; 0 is none
 	Bus     vm.Bus
 	Write   bool // let the guest's writes through to the disk
 	Timeout time.Duration
+
+	Disks []vm.Drive // further ones, as they are
+	TPM   bool       // a TPM 2.0
+	State string     // folder for the firmware's variables and the TPM; see vm.Machine
+
+	Network  vm.Network
+	Forwards []vm.Forward
+	SSHPort  int // of the host's loopback that leads to the guest's port 22; 0 is none
 
 	CmdlineExtra string
 	Credentials  []vm.Credential
@@ -56,18 +64,42 @@ type BootOptions struct {
 // Boot boots a disk in QEMU with UEFI firmware, out of a tools tree of its own,
 // and says how that ended.
 func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
+	scratch, err := b.store.Scratch("boot")
+	if err != nil {
+		return nil, err
+	}
+	defer scratch.Remove(context.WithoutCancel(ctx))
+	machine, err := b.Machine(ctx, o, scratch.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(machine.Disks, func(d vm.Drive) bool { return d.Write }) {
+		machine.Grace = forgetfulGrace
+	}
+	guest, err := machine.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer guest.Close()
+	for _, f := range guest.Forwards() {
+		if !slices.Contains(o.Forwards, f) && f.Host != o.SSHPort {
+			b.settings.Observer.Notice(fmt.Sprintf("port %d of 127.0.0.1 leads to the guest's port %d", f.Host, f.Guest))
+		}
+	}
+	return guest.Wait(context.WithoutCancel(ctx))
+}
+
+// Machine returns the machine that boots a disk, to be changed and started by the
+// caller. dir is a folder for what lasts as long as a guest of it.
+func (b *Builder) Machine(ctx context.Context, o BootOptions, dir string) (*vm.Machine, error) {
 	arch, err := distro.LookupArch(o.Arch)
 	if err != nil {
 		return nil, err
 	}
-	image, err := filepath.Abs(o.Image)
-	if err != nil {
+	if o.Image, err = existing(o.Image); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(image); err != nil {
-		return nil, fmt.Errorf("disk: %w", err)
-	}
-	in, err := Inspect(ctx, image)
+	in, err := Inspect(ctx, o.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +110,18 @@ func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
 	if !strings.Contains(in.Kernels[0].Cmdline+" "+o.CmdlineExtra, "console=") {
 		o.CmdlineExtra = strings.TrimSpace(o.CmdlineExtra + " console=" + arch.Console)
 	}
+	disks := []vm.Drive{{Path: o.Image, Write: o.Write, Bus: o.Bus}}
+	for _, d := range o.Disks {
+		if d.Path, err = existing(d.Path); err != nil {
+			return nil, err
+		}
+		disks = append(disks, d)
+	}
+	if o.State != "" {
+		if o.State, err = filepath.Abs(o.State); err != nil {
+			return nil, err
+		}
+	}
 	tools, err := b.bootTools(ctx, o.Arch)
 	if err != nil {
 		return nil, fmt.Errorf("QEMU: %w", err)
@@ -86,24 +130,28 @@ func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	scratch, err := b.store.Scratch("boot")
-	if err != nil {
-		return nil, err
-	}
-	defer scratch.Remove(context.WithoutCancel(ctx))
-	machine := &vm.Machine{
-		Arch: o.Arch, Program: "/usr/bin/" + arch.QEMU, Firmware: firmware,
-		Disks:  []vm.Drive{{Path: image, Write: o.Write, Bus: o.Bus}},
+	return &vm.Machine{
+		Arch: o.Arch, Program: "/usr/bin/" + arch.QEMU, Firmware: firmware, Disks: disks,
 		Memory: o.Memory, CPUs: o.CPUs, Accel: o.Accel,
-		SSHPort: o.SSHPort, CmdlineExtra: o.CmdlineExtra, Credentials: o.Credentials,
+		TPM: o.TPM, TPMProgram: "/usr/bin/swtpm", State: o.State,
+		Network: o.Network, Forwards: o.Forwards, SSHPort: o.SSHPort,
+		CmdlineExtra: o.CmdlineExtra, Credentials: o.Credentials,
 		Console: o.Console, Input: o.Input, Line: o.Line, Warn: b.settings.Observer.Notice,
-		Timeout: o.Timeout, Dir: scratch.Dir, Now: o.Now,
+		Timeout: o.Timeout, Dir: dir, Now: o.Now,
 		Runner: qemuRunner{tools: tools.dir},
+	}, nil
+}
+
+// existing is the absolute name of a disk's file.
+func existing(name string) (string, error) {
+	name, err := filepath.Abs(name)
+	if err == nil {
+		_, err = os.Stat(name)
 	}
-	if !o.Write {
-		machine.Grace = forgetfulGrace
+	if err != nil {
+		return "", fmt.Errorf("disk: %w", err)
 	}
-	return machine.Run(ctx)
+	return name, nil
 }
 
 // firmwareIn finds the firmware of an architecture in the tools tree. The code
@@ -159,7 +207,7 @@ func (b *Builder) bootTools(ctx context.Context, guest string) (*toolsTree, erro
 	name := b.store.Path("boot-tools-" + guest + ".lock.yml")
 	l, err := lock.Read(name)
 	fresh := false
-	if err != nil {
+	if err != nil || !locksAll(l, release.BootPackages(guest)) {
 		if l, err = b.lockBootTools(ctx, release, guest, name); err != nil {
 			return nil, err
 		}
@@ -187,6 +235,14 @@ func (b *Builder) bootTools(ctx context.Context, guest string) (*toolsTree, erro
 		fresh = true
 	}
 	return b.unpackTools(ctx, "qemu", key, l.Tools)
+}
+
+// locksAll says whether a lock has all of the tools with these names: one of an
+// earlier version of this program may lack some.
+func locksAll(l *lock.Lock, names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
+		return !slices.ContainsFunc(l.Tools, func(p lock.Package) bool { return p.Name == name })
+	})
 }
 
 func (b *Builder) lockBootTools(ctx context.Context, release *distro.Release, guest, name string) (*lock.Lock, error) {
