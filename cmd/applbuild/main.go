@@ -113,7 +113,7 @@ appliance with a read-only dm-verity root and a unified kernel image.
 	s.globalFlags(root.PersistentFlags())
 	root.AddCommand(
 		imageCommand(s), lockCommand(s), fetchCommand(s), bootCommand(s),
-		inspectCommand(s), verifyCommand(s), schemaCommand(s), initCommand(s), versionCommand(s),
+		inspectCommand(s), verifyCommand(s), schemaCommand(s), initCommand(s), versionCommand(s), cidataCommand(s),
 	)
 	return root
 }

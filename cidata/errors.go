@@ -1,0 +1,109 @@
+package cidata
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// A Position is where a value stands.
+type Position struct {
+	File   string `json:"file"`             // as it was opened, or the flag that gave the value
+	Line   int    `json:"line,omitempty"`   // from 1; 0 where there are no lines
+	Column int    `json:"column,omitempty"` // from 1, in characters; 0 where it is not known
+}
+
+// String returns file:line:column, as far as they are known.
+func (p Position) String() string {
+	switch {
+	case p.Line == 0:
+		return p.File
+	case p.Column == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
+
+// An Error is one thing that is wrong with a seed.
+type Error struct {
+	Position Position
+	What     string // what is wrong
+	Do       string // what to do about it
+	Err      error  // the cause, where there is one; matches ErrSecret, ErrTooLarge
+}
+
+// Error returns "file:line:column: what: what to do", always one line.
+func (e *Error) Error() string {
+	text := e.What
+	if at := e.Position.String(); at != "" {
+		text = at + ": " + text
+	}
+	if e.Do != "" {
+		text += ": " + e.Do
+	}
+	return oneLine(text)
+}
+
+// oneLine keeps what a seed holds from breaking the line or steering the terminal.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errors is all that is wrong with a seed. errors.As finds the first [*Error] in it.
+type Errors []*Error
+
+// Error returns one line for each problem.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, problem := range e {
+		lines[i] = problem.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the single problems.
+func (e Errors) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i, problem := range e {
+		errs[i] = problem
+	}
+	return errs
+}
+
+// err returns e as an error, nil where it is empty; each line once.
+func (e Errors) err() error {
+	if len(e) == 0 {
+		return nil
+	}
+	return e.once()
+}
+
+// once returns e without lines that are there already.
+func (e Errors) once() Errors {
+	var list Errors
+	seen := map[string]bool{}
+	for _, problem := range e {
+		if text := problem.Error(); !seen[text] {
+			seen[text] = true
+			list = append(list, problem)
+		}
+	}
+	return slices.Clip(list)
+}
+
+// shorten keeps an error on one line of bearable length.
+func shorten(text string) string {
+	if runes := []rune(text); len(runes) > 60 {
+		return string(runes[:60]) + "…"
+	}
+	return text
+}
