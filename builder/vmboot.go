@@ -81,6 +81,9 @@ func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
 		return nil, err
 	}
 	defer guest.Close()
+	if err := vm.CheckKVM(o.Arch); o.Accel == vm.AccelAuto && err != nil {
+		b.settings.Observer.Notice(fmt.Sprintf("%v: the guest is emulated, which is slower", err))
+	}
 	for _, f := range guest.Forwards() {
 		if !slices.Contains(o.Forwards, f) && f.Host != o.SSHPort {
 			b.settings.Observer.Notice(fmt.Sprintf("port %d of 127.0.0.1 leads to the guest's port %d", f.Host, f.Guest))

@@ -92,7 +92,7 @@ type Machine struct {
 
 	Network Network
 	// Forwards are ports of the host's loopback address that lead to the guest.
-	// They make NetworkNone NetworkUser.
+	// Where there are any, a Network that is not set is NetworkUser.
 	Forwards []Forward
 	// SSHPort is short for a forward from this port to the guest's port 22.
 	SSHPort int

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,7 +12,7 @@ import (
 type Network string
 
 const (
-	NetworkNone Network = "none" // no card; also ""
+	NetworkNone Network = "none" // no card; also "" where no port is forwarded
 	NetworkUser Network = "user" // the host's network, as a program of the host sees it
 	// NetworkIsolated has a card, DHCP and the forwarded ports, but neither a
 	// gateway nor a name server, and no way out.
@@ -35,10 +36,10 @@ func (m *Machine) forwards() []Forward {
 
 // network is what the card is joined to, NetworkNone where there is none.
 func (m *Machine) network() Network {
-	if n := orDefault(m.Network, NetworkNone); n != NetworkNone || len(m.forwards()) == 0 {
-		return n
+	if m.Network == "" && len(m.forwards()) > 0 {
+		return NetworkUser
 	}
-	return NetworkUser
+	return orDefault(m.Network, NetworkNone)
 }
 
 func (m *Machine) checkNetwork() error {
@@ -46,6 +47,9 @@ func (m *Machine) checkNetwork() error {
 	case "", NetworkNone, NetworkUser, NetworkIsolated:
 	default:
 		return fmt.Errorf("vm: network %q: want none, user or isolated", m.Network)
+	}
+	if m.Network == NetworkNone && len(m.forwards()) > 0 {
+		return errors.New("vm: ports are forwarded to a machine without a network")
 	}
 	hosts := map[int]bool{}
 	for _, f := range m.forwards() {

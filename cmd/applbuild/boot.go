@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +25,10 @@ var errGuest = errors.New("the guest did not power off")
 
 type bootFlags struct {
 	dir, kvm, memory, append, report, bus string
+	network, firmware, state              string
+	seeds, disks, forwards                []string
 	cpus, ssh                             int
-	write                                 bool
+	write, tpm                            bool
 	timeout                               time.Duration
 }
 
@@ -36,7 +39,13 @@ func bootCommand(s *settings) *cobra.Command {
 		Short: "Boot a disk in QEMU",
 		Long: `boot starts a disk in QEMU with UEFI firmware, its console on the terminal. QEMU
 and the firmware come out of the store, so the host needs neither; KVM is used where
-it works. What the guest writes to the disk is forgotten unless --write is given.
+it works. What the guest writes to the disks is forgotten unless --write is given.
+
+Each start begins with new firmware variables and, with --tpm, an empty TPM, unless
+--state names a folder that keeps them; every disk needs a folder of its own.
+
+A network card is there with --network, --ssh or --forward. An isolated one gets its
+address by DHCP and can be reached through the forwarded ports, but reaches nothing.
 
 On a terminal, Ctrl-A x ends QEMU. What the guest writes to its virtio port
 ` + vm.ReportPort + ` is printed, or written to a file with --report.`,
@@ -50,7 +59,14 @@ On a terminal, Ctrl-A x ends QEMU. What the guest writes to its virtio port
 	flags.StringVar(&f.memory, "memory", "2G", "memory of the machine")
 	flags.IntVar(&f.cpus, "cpus", vm.DefaultCPUs, "processors of the machine")
 	flags.IntVar(&f.ssh, "ssh", 0, "port of this host's loopback that leads to the guest's port 22")
-	flags.BoolVar(&f.write, "write", false, "keep what the guest writes to the disk")
+	flags.StringArrayVar(&f.forwards, "forward", nil, "HOST:GUEST: a TCP port of this host's loopback that leads to one of the guest; 0 for HOST takes a free one and prints it (repeatable)")
+	flags.StringVar(&f.network, "network", "", "what the guest's network card is joined to: none, user (the host's network) or isolated (default none, with a forwarded port user)")
+	flags.StringArrayVar(&f.seeds, "seed", nil, "file to show the guest as a further disk that it cannot write, such as a seed for cloud-init (repeatable)")
+	flags.StringArrayVar(&f.disks, "disk", nil, "raw file to show the guest as a further disk (repeatable)")
+	flags.BoolVar(&f.tpm, "tpm", false, "give the machine a TPM 2.0")
+	flags.StringVar(&f.state, "state", "", "folder that keeps the firmware's variables and the TPM from one boot of the disk to the next")
+	flags.StringVar(&f.firmware, "firmware", "uefi", "firmware of the machine: uefi")
+	flags.BoolVar(&f.write, "write", false, "keep what the guest writes to the disks")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the guest after this time (default never)")
 	flags.StringVar(&f.bus, "bus", string(vm.BusVirtio), "what the disk is attached to: virtio, or nvme as on EC2")
 	flags.StringVar(&f.append, "append", "", "words to add to the kernel's command line")
@@ -63,30 +79,11 @@ func (s *settings) boot(ctx context.Context, what string, f bootFlags) error {
 	if err != nil {
 		return err
 	}
-	o := builder.BootOptions{
-		Image: image, Arch: arch, CPUs: f.cpus, SSHPort: f.ssh, Write: f.write,
-		CmdlineExtra: f.append, Timeout: f.timeout, Console: s.stdout, Now: time.Now,
-	}
-	if f.timeout == 0 {
-		o.Timeout = -1
-	}
-	if o.Bus = vm.Bus(f.bus); o.Bus != vm.BusVirtio && o.Bus != vm.BusNVMe {
-		return usageError{fmt.Errorf("--bus %s: unknown: use virtio or nvme", f.bus)}
-	}
-	size, err := recipes.ParseSize(f.memory)
+	o, err := f.options()
 	if err != nil {
-		return usageError{fmt.Errorf("--memory: %w", err)}
+		return usageError{err}
 	}
-	o.Memory = int64(size)
-	switch f.kvm {
-	case "auto":
-	case "on":
-		o.Accel = vm.AccelKVM
-	case "off":
-		o.Accel = vm.AccelTCG
-	default:
-		return usageError{fmt.Errorf("--kvm %s: unknown: use auto, on or off", f.kvm)}
-	}
+	o.Image, o.Arch, o.Console, o.Now = image, arch, s.stdout, time.Now
 	report := io.Writer(s.stderr)
 	if f.report != "" {
 		file, err := os.Create(f.report)
@@ -115,6 +112,79 @@ func (s *settings) boot(ctx context.Context, what string, f bootFlags) error {
 		}
 		return nil
 	})
+}
+
+// options are what the flags say of the machine.
+func (f *bootFlags) options() (builder.BootOptions, error) {
+	o := builder.BootOptions{
+		CPUs: f.cpus, SSHPort: f.ssh, Write: f.write, TPM: f.tpm, State: f.state,
+		CmdlineExtra: f.append, Timeout: f.timeout,
+		Bus: vm.Bus(f.bus), Network: vm.Network(f.network),
+	}
+	if f.timeout == 0 {
+		o.Timeout = -1
+	}
+	if o.Bus != vm.BusVirtio && o.Bus != vm.BusNVMe {
+		return o, fmt.Errorf("--bus %s: unknown: use virtio or nvme", f.bus)
+	}
+	switch f.firmware {
+	case "uefi":
+	case "bios":
+		return o, errors.New("--firmware bios: not supported: these disks start by UEFI only, from the EFI system partition; they have no boot code for a BIOS: use uefi")
+	default:
+		return o, fmt.Errorf("--firmware %s: unknown: use uefi", f.firmware)
+	}
+	switch o.Network {
+	case "", vm.NetworkNone, vm.NetworkUser, vm.NetworkIsolated:
+	default:
+		return o, fmt.Errorf("--network %s: unknown: use none, user or isolated", f.network)
+	}
+	if o.Network == vm.NetworkNone && (f.ssh != 0 || len(f.forwards) > 0) {
+		return o, errors.New("--network none: there is nothing to forward a port to: leave out --ssh and --forward, or use user or isolated")
+	}
+	for _, text := range f.forwards {
+		forward, err := parseForward(text)
+		if err != nil {
+			return o, err
+		}
+		o.Forwards = append(o.Forwards, forward)
+	}
+	for _, name := range f.seeds {
+		o.Disks = append(o.Disks, vm.Drive{Path: name, ReadOnly: true})
+	}
+	for _, name := range f.disks {
+		o.Disks = append(o.Disks, vm.Drive{Path: name, Write: f.write, Bus: o.Bus})
+	}
+	size, err := recipes.ParseSize(f.memory)
+	if err != nil {
+		return o, fmt.Errorf("--memory: %w", err)
+	}
+	o.Memory = int64(size)
+	o.Accel, err = parseAccel(f.kvm)
+	return o, err
+}
+
+func parseAccel(kvm string) (vm.Accel, error) {
+	switch kvm {
+	case "auto":
+		return vm.AccelAuto, nil
+	case "on":
+		return vm.AccelKVM, nil
+	case "off":
+		return vm.AccelTCG, nil
+	}
+	return 0, fmt.Errorf("--kvm %s: unknown: use auto, on or off", kvm)
+}
+
+// parseForward reads HOST:GUEST.
+func parseForward(text string) (vm.Forward, error) {
+	host, guest, _ := strings.Cut(text, ":")
+	h, errHost := strconv.ParseUint(host, 10, 16)
+	g, errGuest := strconv.ParseUint(guest, 10, 16)
+	if errHost != nil || errGuest != nil || g == 0 {
+		return vm.Forward{}, fmt.Errorf("--forward %s: not HOST:GUEST, two TCP ports: use 8080:80, or 0:80 for a free port of the host", text)
+	}
+	return vm.Forward{Host: int(h), Guest: int(g)}, nil
 }
 
 // console joins the guest's serial port to the terminal, where there is one.

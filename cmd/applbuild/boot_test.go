@@ -85,6 +85,29 @@ func TestBoot(t *testing.T) {
 	}
 }
 
+// A machine that cannot be is refused before anything is fetched.
+func TestBootRefuses(t *testing.T) {
+	for args, word := range map[string]string{
+		"--firmware bios":                 "start by UEFI only",
+		"--firmware coreboot":             "use uefi",
+		"--network bridge":                "none, user or isolated",
+		"--network none --ssh 2222":       "nothing to forward",
+		"--forward 80":                    "use 8080:80",
+		"--forward 8080:0":                "use 8080:80",
+		"--forward 8080:http":             "use 8080:80",
+		"--forward 70000:80":              "use 8080:80",
+		"--kvm perhaps":                   "auto, on or off",
+		"--bus ide":                       "virtio or nvme",
+		"--network isolated --memory 1QB": "--memory",
+	} {
+		r := applbuild(t, append([]string{"boot", "x.raw"}, strings.Fields(args)...)...)
+		r.fails(t, word)
+		if r.code != exitUsage {
+			t.Errorf("%s: exit code %d, want %d", args, r.code, exitUsage)
+		}
+	}
+}
+
 // One bit of a file on the root is changed. verify names the block; a guest that
 // reads the file gets an error, one that is to panic does.
 func TestOneBitFlipped(t *testing.T) {
