@@ -27,8 +27,8 @@ import (
 
 // Bounds of an archive, for those that are written as for those that are read.
 const (
-	MaxFiles = 10_000
-	MaxData  = 64 << 20 // bytes of all files together
+	MaxFiles = 4096
+	MaxData  = 32 << 20 // bytes of all files together
 	MaxPath  = 1000     // bytes of a path
 	// MaxArchive bounds what is read to find an archive in it, in bytes: with headers, and encryption in armour.
 	MaxArchive = 2*MaxData + MaxFiles*2048

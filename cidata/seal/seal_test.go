@@ -137,13 +137,24 @@ func tarball(t testing.TB, headers ...tar.Header) []byte {
 	return out.Bytes()
 }
 
+// headerOnly is an archive that ends behind a header.
+func headerOnly(t *testing.T, h tar.Header) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	if err := errors.Join(tar.NewWriter(z).WriteHeader(&h), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 // bomb is gzip of more zeros than an archive may have.
 func bomb(t testing.TB) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 	zeros := make([]byte, 1<<20)
-	for range 200 {
+	for range 50 {
 		if _, err := z.Write(zeros); err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +194,7 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		{"a file twice", tarball(t, tar.Header{Name: "a", Typeflag: tar.TypeReg}, tar.Header{Name: "./a", Typeflag: tar.TypeReg}), "twice"},
 		{"a file below a file", tarball(t, tar.Header{Name: "a", Typeflag: tar.TypeReg}, tar.Header{Name: "a/b", Typeflag: tar.TypeReg}), "both"},
 		{"too many files", tarball(t, many...), "more than"},
-		{"too large a file", tarball(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: seal.MaxData + 1}), "larger"},
+		{"too large a file", headerOnly(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: seal.MaxData + 1}), "larger"},
 		{"a sparse file", sparse(t), "neither|larger|invalid|sparse"},
 	} {
 		_, err := seal.Unpack(test.archive)
@@ -428,7 +439,11 @@ func TestGnuPGDecryptsArchives(t *testing.T) {
 		exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
 		os.RemoveAll(home)
 	})
-	gpg(nil, "--quick-generate-key", "one@example.org", "rsa2048", "encrypt,sign", "never")
+	algorithm, usage := "future-default", "default"
+	if !testing.Short() {
+		algorithm, usage = "rsa2048", "encrypt,sign"
+	}
+	gpg(nil, "--quick-generate-key", "one@example.org", algorithm, usage, "never")
 	gpg(nil, "--quick-generate-key", "two@example.org", "future-default", "default", "never")
 	var public []byte
 	for _, who := range []string{"one@example.org", "two@example.org"} {
