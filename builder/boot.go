@@ -57,7 +57,8 @@ func (img *build) boot(ctx context.Context) (*store.Result, error) {
 			RootFilesystem: img.recipe.Root.Filesystem,
 			Verity:         img.recipe.Root.Verity,
 			Modules:        img.recipe.Kernel.Modules,
-			Files:          initrdFiles(img.lock),
+			Partitions:     partitionFilesystems(img.recipe),
+			Files:          initrdFiles(overlayOptions(img.recipe, img.lock)),
 			Clock:          img.clock,
 		}
 		if params.Packages, err = img.openPackages(img.lock.Initrd); err != nil {
@@ -80,19 +81,10 @@ func (img *build) boot(ctx context.Context) (*store.Result, error) {
 	})
 }
 
-// overlayOptions says what the overlay has to provide for.
-func overlayOptions(l *lock.Lock) overlay.Options {
-	var o overlay.Options
-	for _, p := range l.Packages {
-		o.Packages = append(o.Packages, p.Name)
-	}
-	return o
-}
-
 // initrdFiles are those of the overlay in the form the initrd takes.
-func initrdFiles(l *lock.Lock) []initrd.File {
+func initrdFiles(o overlay.Options) []initrd.File {
 	var files []initrd.File
-	for _, f := range overlay.Initrd(overlayOptions(l)) {
+	for _, f := range overlay.Initrd(o) {
 		files = append(files, initrd.File(f))
 	}
 	return files
@@ -255,7 +247,9 @@ func (img *build) commandLine(rootHash string) string {
 	} else {
 		words = append(words, "root=PARTUUID="+img.rootUUID().String())
 	}
-	words = append(words, "rootfstype="+img.recipe.Root.Filesystem, "ro")
+	// gpt: the kernel takes the backup of a partition table whose writing was cut
+	// short.
+	words = append(words, "rootfstype="+img.recipe.Root.Filesystem, "ro", "gpt")
 	if extra := img.recipe.Boot.CommandLine(); extra != "" {
 		words = append(words, extra)
 	}

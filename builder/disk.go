@@ -123,6 +123,9 @@ func (img *build) assemble(ctx context.Context, set *output.Set, root, kernel *s
 			return nil, err
 		}
 	}
+	if err := img.enlarge(&layout); err != nil {
+		return nil, err
+	}
 	f, err := set.Create(outputStem(img.recipe) + ".raw")
 	if err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ func readEdits(ctx context.Context, r *recipes.Recipe, l *lock.Lock) (*edits, er
 	e := &edits{
 		Image:    map[string]string{"IMAGE_ID": r.Name, "IMAGE_VERSION": r.Version},
 		Hostname: r.Hostname, Locale: r.Locale, Timezone: r.Timezone,
-		Overlay: overlay.Files(overlayOptions(l)),
+		Overlay: overlay.Files(overlayOptions(r, l)),
 		Users:   r.Users, Units: r.Units, Remove: r.Remove,
 		Boots: r.Boot.Loader != recipes.LoaderNone,
 	}

@@ -63,9 +63,10 @@ func (img *build) plan() (keys, error) {
 		Verity           bool
 		Modules          []string
 		Overlay          []overlay.File
+		Partitions       []string
 		Loader           string
 		Clock            int64
-	}{digests(img.lock.Initrd), digests(kernelPackages(img.lock)), img.arch.Name, r.Root.Filesystem, r.Root.Verity, r.Kernel.Modules, overlay.Initrd(overlayOptions(img.lock)), r.Boot.Loader, clock})
+	}{digests(img.lock.Initrd), digests(kernelPackages(img.lock)), img.arch.Name, r.Root.Filesystem, r.Root.Verity, r.Kernel.Modules, overlay.Initrd(overlayOptions(r, img.lock)), partitionFilesystems(r), r.Boot.Loader, clock})
 	k.root = key("root", rootVersion, struct {
 		Edits *edits
 		Root  recipes.Root

@@ -148,10 +148,10 @@ func TestKeysOfTheSame(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	for set, want := range map[string]string{
-		"boot.cmdline=console=ttyS0 quiet": "roothash=12 rootfstype=squashfs ro console=ttyS0 quiet",
-		"root.corruption=panic":            "roothash=12 systemd.verity_root_options=panic-on-corruption rootfstype=squashfs ro",
-		"root.corruption=restart":          "roothash=12 systemd.verity_root_options=restart-on-corruption rootfstype=squashfs ro",
-		"root.filesystem=ext4":             "roothash=12 rootfstype=ext4 ro",
+		"boot.cmdline=console=ttyS0 quiet": "roothash=12 rootfstype=squashfs ro gpt console=ttyS0 quiet",
+		"root.corruption=panic":            "roothash=12 systemd.verity_root_options=panic-on-corruption rootfstype=squashfs ro gpt",
+		"root.corruption=restart":          "roothash=12 systemd.verity_root_options=restart-on-corruption rootfstype=squashfs ro gpt",
+		"root.filesystem=ext4":             "roothash=12 rootfstype=ext4 ro gpt",
 	} {
 		if got := buildOf(t, t.TempDir(), testRecipe, testLock("hello"), set).commandLine("12"); got != want {
 			t.Errorf("%s: %q, want %q", set, got, want)

@@ -90,6 +90,11 @@ func wanted(recipe *recipes.Recipe, release *distro.Release) []string {
 // from.
 func bootPackages(recipe *recipes.Recipe, release *distro.Release) []string {
 	names := slices.Concat(release.InitrdPackages(recipe.Architecture), release.StubPackages(recipe.Architecture))
+	for _, filesystem := range partitionFilesystems(recipe) {
+		if makes := filesystemPackages[filesystem]; makes != "" {
+			names = append(names, makes)
+		}
+	}
 	sort.Strings(names)
 	return slices.Compact(names)
 }

@@ -6,9 +6,9 @@ import (
 )
 
 // Files holds the recipes of this folder, include/ with them, by their paths in it. [Options.ReadFile] takes its
-// ReadFile.
+// ReadFile. They are named one by one: a lock beside them is none of them.
 //
-//go:embed *.yml include/*.yml
+//go:embed debian-cloud.yml debian-minimal.yml ubuntu-minimal.yml include/minimal.yml
 var Files embed.FS
 
 //go:embed starter/recipe.yml

@@ -49,8 +49,11 @@ type Params struct {
 	RootFilesystem string   // squashfs, erofs, ext4 or btrfs
 	Verity         bool     // the root is behind dm-verity
 	Modules        []string // kernel modules on top, by name; a missing one is an error
-	Programs       []string // files of Packages on top, by path; a missing one is an error
-	Files          []File   // files on top, such as rootfs/overlay's
+	// Partitions are the file systems (ext4, xfs, btrfs, swap) of partitions that
+	// the initrd makes, checks and mounts.
+	Partitions []string
+	Programs   []string // files of Packages on top, by path; a missing one is an error
+	Files      []File   // files on top, such as rootfs/overlay's
 
 	// Output.
 	Clock time.Time // modification time of every file; whole seconds
@@ -116,8 +119,13 @@ func (p *Params) check() error {
 	if _, ok := arches[p.Architecture]; !ok {
 		return fmt.Errorf("architecture %q: use amd64 or arm64", p.Architecture)
 	}
-	if _, ok := rootModules[p.RootFilesystem]; !ok {
+	if _, ok := rootPrograms[p.RootFilesystem]; !ok {
 		return fmt.Errorf("root file system %q: use squashfs, erofs, ext4 or btrfs", p.RootFilesystem)
+	}
+	for _, filesystem := range p.Partitions {
+		if _, ok := makers[filesystem]; !ok {
+			return fmt.Errorf("partition with %q: use ext4, xfs, btrfs or swap", filesystem)
+		}
 	}
 	if p.KernelVersion == "" || strings.ContainsAny(p.KernelVersion, "/\x00") || strings.HasPrefix(p.KernelVersion, ".") {
 		return fmt.Errorf("kernel version %q: give it as uname -r says it", p.KernelVersion)
@@ -129,15 +137,10 @@ func (p *Params) check() error {
 // others are held in memory.
 func (p *Params) keep(a arch) func(string) bool {
 	exact := make(map[string]bool)
-	for _, list := range [][]pick{programs, verityPrograms, rootPrograms[p.RootFilesystem]} {
-		for _, pick := range list {
-			for _, name := range pick.paths {
-				exact[name] = true
-			}
+	for _, pick := range p.picks() {
+		for _, name := range pick.paths {
+			exact[name] = true
 		}
-	}
-	for _, name := range p.Programs {
-		exact[mergedUsr(strings.TrimPrefix(name, "/"))] = true
 	}
 	for _, name := range []string{passwdMaster, groupMaster, osRelease} {
 		exact[name] = true
@@ -150,16 +153,27 @@ func (p *Params) keep(a arch) func(string) bool {
 	}
 }
 
-// userSpace takes the programs, units and libraries.
-func (t *tree) userSpace(p Params) error {
-	picks := slices.Concat(programs, rootPrograms[p.RootFilesystem])
+// picks are all files to take out of the packages.
+func (p *Params) picks() []pick {
+	picks := slices.Concat(programs, statePrograms, rootPrograms[p.RootFilesystem])
 	if p.Verity {
 		picks = append(picks, verityPrograms...)
+	}
+	if len(p.Partitions) > 0 {
+		picks = append(picks, partitionPrograms...)
+	}
+	for _, filesystem := range p.Partitions {
+		picks = append(picks, makers[filesystem]...)
 	}
 	for _, name := range p.Programs {
 		picks = append(picks, required(mergedUsr(strings.TrimPrefix(name, "/"))))
 	}
-	for _, pick := range picks {
+	return picks
+}
+
+// userSpace takes the programs, units and libraries.
+func (t *tree) userSpace(p Params) error {
+	for _, pick := range p.picks() {
 		if err := t.pick(pick); err != nil {
 			return err
 		}
@@ -179,6 +193,12 @@ func (t *tree) modules(p Params) ([]string, error) {
 	}
 	needed := slices.Concat([]string{rootModules[p.RootFilesystem][0], "overlay"}, p.Modules)
 	wanted := slices.Concat(kernelModules, rootModules[p.RootFilesystem])
+	for _, filesystem := range p.Partitions {
+		if list := rootModules[filesystem]; len(list) > 0 {
+			needed = append(needed, list[0])
+			wanted = append(wanted, list...)
+		}
+	}
 	if p.Verity {
 		needed = append(needed, "dm_verity")
 		wanted = append(wanted, hashModules...)

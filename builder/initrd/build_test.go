@@ -51,7 +51,7 @@ func distribution(rename func(string) string) []Package {
 		return elfFile(elfSpec{interpreter: "/lib64/ld-linux-x86-64.so.2", needed: libs, runpath: "/usr/lib/x86_64-linux-gnu/systemd"})
 	}
 	var systemd, libs, conf files
-	for _, p := range slices.Concat(programs, verityPrograms) {
+	for _, p := range slices.Concat(programs, statePrograms, verityPrograms) {
 		content := program("libsystemd-shared.so", "libc.so.6")
 		if strings.HasSuffix(p.paths[0], ".rules") || strings.HasSuffix(p.paths[0], ".conf") {
 			content = []byte("# " + p.paths[0] + "\n")

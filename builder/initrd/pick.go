@@ -56,6 +56,29 @@ var verityPrograms = []pick{
 	required("usr/lib/udev/rules.d/95-dm-notify.rules"),
 }
 
+// statePrograms are what the program runs that mounts the machine's state.
+var statePrograms = []pick{
+	required("usr/bin/dash"),
+	required("usr/bin/cat"), required("usr/bin/chmod"), required("usr/bin/cp"), required("usr/bin/dd"),
+	required("usr/bin/head"), required("usr/bin/mkdir"), required("usr/bin/rm"), required("usr/bin/sleep"),
+	required("usr/bin/stat"),
+}
+
+// partitionPrograms are picked where that program has partitions to make.
+var partitionPrograms = []pick{
+	required("usr/sbin/blkid"),
+	required("usr/bin/systemd-repart", "usr/sbin/systemd-repart"),
+	required("usr/lib/systemd/systemd-growfs"),
+}
+
+// makers make and check the file system of a partition.
+var makers = map[string][]pick{
+	"ext4":  {required("usr/sbin/mke2fs"), required("usr/sbin/e2fsck")},
+	"xfs":   {required("usr/sbin/mkfs.xfs")},
+	"btrfs": {required("usr/bin/mkfs.btrfs", "usr/sbin/mkfs.btrfs")},
+	"swap":  {required("usr/sbin/mkswap"), required("usr/sbin/swapon")},
+}
+
 // rootPrograms are picked for one file system of the root.
 var rootPrograms = map[string][]pick{
 	"squashfs": nil,
@@ -121,12 +144,13 @@ var hashModules = []string{
 	"sha256", "sha256_generic", "libsha256", "sha256_ssse3", "sha256_x86_64", "sha256_arm64", "sha256_ce", "sha2_ce",
 }
 
-// rootModules are needed for one file system of the root; the first of each
+// rootModules are needed for one file system of the root or of a partition; the first of each
 // must be there, the others are taken where the kernel has them.
 var rootModules = map[string][]string{
 	"squashfs": {"squashfs"},
 	"erofs":    {"erofs"},
 	"ext4":     {"ext4", "crc32c", "crc32c_generic", "crc32c_intel", "crc32c_cryptoapi"},
+	"xfs":      {"xfs", "crc32c", "crc32c_generic", "crc32c_intel", "crc32c_cryptoapi"},
 	"btrfs":    {"btrfs", "crc32c", "crc32c_generic", "crc32c_intel", "crc32c_cryptoapi", "blake2b_generic", "xxhash_generic"},
 }
 

@@ -49,8 +49,9 @@ var (
 
 	// systemd in the initrd: udev and dmsetup bring the rules without which
 	// /dev/mapper/root never appears, e2fsprogs checks and makes partitions,
-	// base-files and base-passwd say which system it is and who there is.
-	initrdBase = []string{"base-files", "base-passwd", "systemd", "udev", "dmsetup", "kmod", "mount", "util-linux", "e2fsprogs", "libcryptsetup12"}
+	// base-files and base-passwd say which system it is and who there is, dash
+	// and coreutils run the program that mounts the machine's state.
+	initrdBase = []string{"base-files", "base-passwd", "coreutils", "dash", "systemd", "udev", "dmsetup", "kmod", "mount", "util-linux", "e2fsprogs", "libcryptsetup12"}
 	// Where verity and repart have packages of their own.
 	initrdSplit = append(append([]string(nil), initrdBase...), "systemd-cryptsetup", "systemd-repart")
 

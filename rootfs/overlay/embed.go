@@ -7,6 +7,14 @@ import _ "embed" // for the directives below
 var (
 	//go:embed files/root/applbuild-ssh-keys.service
 	sshKeysUnit string
+	//go:embed files/root/applbuild-settled.service
+	settledUnit string
+	//go:embed files/root/settle
+	settleScript string
+	//go:embed files/root/cloud.cfg
+	cloudConfig string
+	//go:embed files/initrd/state
+	stateProgram string
 	//go:embed files/initrd/applbuild-state.service
 	stateUnit string
 	//go:embed files/initrd/run-applbuild.mount

@@ -27,24 +27,14 @@ type Options struct {
 	// Packages are the names of the image's packages. Some files are for one
 	// package only, such as the SSH host keys' unit.
 	Packages []string
-	// State is where what the machine writes goes to.
-	State State
-	// StateSize bounds a state in memory, in the notation of tmpfs(5)'s size=
-	// option; "" means half of the machine's memory.
+	// Partitions are those that the machine writes to, in the order of the disk.
+	Partitions []Partition
+	// Places are where everything else goes that the machine writes.
+	Places Places
+	// StateSize bounds what is kept in memory, in the notation of tmpfs(5)'s
+	// size= option; "" means half of the machine's memory.
 	StateSize string
 }
-
-// State says how long the writable places of the machine are kept.
-type State int
-
-const (
-	// StateNone: the writable places are in memory and forgotten at power-off.
-	StateNone State = iota
-)
-
-// writable are the directories that the running machine may write to; what
-// the image has there shows through.
-var writable = []string{"etc", "home", "opt", "root", "srv", "var"}
 
 // engines are directories that are file systems of their own, for packages
 // that put overlays there themselves: the kernel refuses an overlay whose
@@ -85,14 +75,18 @@ func Files(o Options) []File {
 		{Path: "etc/.updated", Mode: 0o644, Content: []byte(updated)},
 		{Path: "var/.updated", Mode: 0o644, Content: []byte(updated)},
 		// Where systemd-gpt-auto-generator mounts the ESP.
-		{Path: "boot", Mode: fs.ModeDir | 0o755},
-		{Path: "efi", Mode: fs.ModeDir | 0o755},
+		directory("boot", 0o755),
+		directory("efi", 0o755),
 		// Where the initrd mounts.
-		{Path: "tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
-		{Path: "home", Mode: fs.ModeDir | 0o755},
-		{Path: "opt", Mode: fs.ModeDir | 0o755},
-		{Path: "root", Mode: fs.ModeDir | 0o700},
-		{Path: "srv", Mode: fs.ModeDir | 0o755},
+		directory("tmp", fs.ModeSticky|0o777),
+		directory("home", 0o755),
+		directory("opt", 0o755),
+		directory("root", 0o700),
+		directory("srv", 0o755),
+	}
+	list = append(list, o.partitionFiles()...)
+	if o.has("cloud-init", "cloud-init-base") {
+		list = append(list, file("etc/cloud/cloud.cfg.d/10_applbuild.cfg", cloudConfig))
 	}
 	if o.has("dbus", "dbus-daemon", "dbus-broker") {
 		list = append(list, link("var/lib/dbus/machine-id", "/etc/machine-id"))
@@ -110,17 +104,8 @@ func Files(o Options) []File {
 // Initrd returns what belongs into the initrd, sorted by path.
 func Initrd(o Options) []File {
 	const units = "usr/lib/systemd/system/"
-	directories := []string{"upper", "work", "root"}
-	for _, e := range engines {
-		if o.has(e.packages...) {
-			directories = append(directories, "own/"+e.dir)
-		}
-	}
-	for i, d := range directories {
-		directories[i] = "applbuild/" + d
-	}
 	list := []File{
-		file(units+"applbuild-state.service", stateUnit, "@DIRECTORIES@", strings.Join(directories, " ")),
+		file(units+"applbuild-state.service", stateUnit),
 		file(units+"emergency.service", emergencyUnit),
 		file(units+"run-applbuild.mount", stateMount, "@SIZE@", o.stateSize()),
 		file(units+"systemd-journald.service.d/10-initrd.conf", journaldDropIn),
@@ -131,33 +116,17 @@ func Initrd(o Options) []File {
 		// unit above has them already, so what it starts is started directly.
 		link("etc/systemd/system/initrd-parse-etc.service", "/dev/null"),
 		link(units+"initrd.target.wants/initrd-cleanup.service", "../initrd-cleanup.service"),
-		{Path: "usr/lib/applbuild/state.fstab", Mode: 0o644, Content: []byte(o.fstab())},
+		file("usr/lib/applbuild/state", stateProgram),
 	}
 	return sorted(list)
 }
 
-// fstab lays one overlay over the whole root, outside of it, and binds the
-// writable directories of that into the root. So each keeps the owner and mode
-// that it has in the image, which an overlay of its own would take from an
-// upper directory that is yet to be made.
-func (o Options) fstab() string {
-	const state = "/run/applbuild"
-	var b strings.Builder
-	b.WriteString("overlay " + state + "/root overlay lowerdir=/sysroot,upperdir=" + state + "/upper,workdir=" + state + "/work\n")
-	for _, dir := range writable {
-		b.WriteString(state + "/root/" + dir + " /sysroot/" + dir + " none bind,private\n")
-	}
-	for _, e := range engines {
-		if o.has(e.packages...) {
-			b.WriteString(state + "/own/" + e.dir + " /sysroot/" + e.dir + " none bind,x-mount.mkdir\n")
-		}
-	}
-	b.WriteString("tmpfs /sysroot/tmp tmpfs mode=1777,nosuid,nodev,size=" + o.stateSize() + "\n")
-	return b.String()
-}
-
 func link(name, target string) File {
 	return File{Path: name, Mode: fs.ModeSymlink | 0o777, Link: target}
+}
+
+func directory(name string, mode fs.FileMode) File {
+	return File{Path: name, Mode: fs.ModeDir | mode}
 }
 
 // file fills in the values of a unit or the like.

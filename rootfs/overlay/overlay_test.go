@@ -2,11 +2,15 @@ package overlay
 
 import (
 	"io/fs"
+	"os/exec"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
+
+var filled = regexp.MustCompile(`@[A-Z]+@`)
 
 func find(t *testing.T, list []File, name string) File {
 	t.Helper()
@@ -35,7 +39,7 @@ func TestFilesAreWellFormed(t *testing.T) {
 			if (f.Mode.Type() == fs.ModeSymlink) != (f.Link != "") {
 				t.Errorf("%s: mode %v with link %q", f.Path, f.Mode, f.Link)
 			}
-			if strings.Contains(string(f.Content), "@") && !strings.Contains(string(f.Content), "sshd@") {
+			if filled.Match(f.Content) {
 				t.Errorf("%s: a value was not filled in:\n%s", f.Path, f.Content)
 			}
 		}
@@ -71,33 +75,108 @@ func TestMachineMakesItsOwnIdentity(t *testing.T) {
 	}
 }
 
-func TestStateCoversEveryWritablePlace(t *testing.T) {
-	o := Options{Packages: []string{"podman"}, StateSize: "512M"}
-	list := Initrd(o)
-	fstab := string(find(t, list, "usr/lib/applbuild/state.fstab").Content)
-	var order []string
-	for line := range strings.Lines(fstab) {
-		fields := strings.Fields(line)
-		if len(fields) != 4 {
-			t.Fatalf("fstab: %q", line)
+var twoPartitions = []Partition{
+	{Name: "volatile", Filesystem: "ext4", Label: "volatile", Mount: "/volatile", Min: 256 << 20, Max: 32 << 30, Weight: 500, Grow: true, Wipe: WipeBoot, Owner: "root:root", Mode: 0o755},
+	{Name: "data", Filesystem: "ext4", Label: "data", Mount: "/data", Min: 512 << 20, Weight: 1000, Grow: true, Keep: true, Wipe: WipeNever, Owner: "root:root", Mode: 0o755,
+		Directories: []Directory{{Path: "/www", Owner: "www-data", Mode: 0o2775}, {Path: "/a b%", Mode: 0o700}}},
+}
+
+func TestStateGoesWhereItIsSaid(t *testing.T) {
+	everything := Options{Packages: []string{"podman"}, Partitions: twoPartitions,
+		Places: Places{Etc: "data", Var: "data", Home: "data", Log: "volatile", Containers: "volatile"}}
+	for _, test := range []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"all in memory", Options{Packages: []string{"podman"}}, `class memory
+bind class memory etc
+bind class memory home
+bind class memory opt
+bind class memory root
+bind class memory srv
+bind class memory var
+bind own memory var/lib/containers
+`},
+		{"on two partitions", everything, `partition volatile ext4 volatile /volatile 268435456 forget boot system grow
+partition data ext4 data /data 536870912 keep never system grow
+settle data
+class data
+class volatile
+bind at data data
+bind class data etc
+bind class data home
+bind class data opt
+bind class data root
+bind class data srv
+bind class data var
+bind own volatile var/lib/containers
+bind class volatile var/log
+bind at volatile volatile
+`},
+		{"a partition in place of a folder", Options{Partitions: []Partition{{Name: "home", Filesystem: "xfs", Label: "home", Mount: "/home", Min: 1 << 30, Keep: true, Wipe: WipeNever, Other: true},
+			{Name: "swap", Filesystem: "swap", Label: "swap", Min: 1 << 30, Wipe: WipeNever}}}, `partition home xfs home /home 1073741824 keep never other fixed
+partition swap swap swap - 1073741824 forget never system fixed
+class memory
+bind class memory etc
+bind at home home
+bind class memory opt
+bind class memory root
+bind class memory srv
+bind class memory var
+`},
+	} {
+		if got := string(find(t, Files(test.o), "usr/lib/applbuild/state.conf").Content); got != test.want {
+			t.Errorf("%s:\n%s\nwant\n%s", test.name, got, test.want)
 		}
-		order = append(order, fields[1])
 	}
-	want := []string{
-		"/run/applbuild/root", "/sysroot/etc", "/sysroot/home", "/sysroot/opt", "/sysroot/root", "/sysroot/srv",
-		"/sysroot/var", "/sysroot/var/lib/containers", "/sysroot/tmp",
+	for _, f := range Files(Options{}) {
+		if strings.Contains(f.Path, "settle") {
+			t.Errorf("%s: for a first boot that leaves nothing", f.Path)
+		}
 	}
-	if !slices.Equal(order, want) {
-		t.Errorf("mounted are %v, want %v", order, want)
+}
+
+func TestPartitionsAreDefinedForSystemd(t *testing.T) {
+	list := Files(Options{Partitions: append(slices.Clone(twoPartitions),
+		Partition{Name: "swap", Filesystem: "swap", Label: "swap", Min: 1 << 30, Max: 1 << 30, Weight: 1000, Wipe: WipeNever},
+		Partition{Name: "ebs", Filesystem: "xfs", Label: "ebs", Mount: "/ebs", Min: 1 << 30, Other: true})})
+	for name, want := range map[string]string{
+		"usr/lib/repart.d/50-volatile.conf": "[Partition]\nType=linux-generic\nLabel=volatile\nSizeMinBytes=268435456\nWeight=500\nSizeMaxBytes=34359738368\n",
+		"usr/lib/repart.d/51-data.conf":     "[Partition]\nType=linux-generic\nLabel=data\nSizeMinBytes=536870912\nWeight=1000\n",
+		"usr/lib/repart.d/52-swap.conf":     "[Partition]\nType=swap\nLabel=swap\nSizeMinBytes=1073741824\nWeight=1000\nSizeMaxBytes=1073741824\n",
+		"usr/lib/tmpfiles.d/applbuild-partitions.conf": "d /volatile 0755 root root\nd /data 0755 root root\nd \"/data/a b%%\" 0700 root root\n" +
+			"d /data/www 2775 www-data www-data\nd /ebs 0000 root root\n",
+	} {
+		if got := string(find(t, list, name).Content); got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+		}
 	}
-	if mount := string(find(t, list, "usr/lib/systemd/system/run-applbuild.mount").Content); !strings.Contains(mount, "size=512M") {
-		t.Errorf("the state is not bounded:\n%s", mount)
+	if slices.ContainsFunc(list, func(f File) bool { return strings.Contains(f.Path, "repart.d/53") }) {
+		t.Error("another disk is a partition of this one")
 	}
-	unit := string(find(t, list, "usr/lib/systemd/system/applbuild-state.service").Content)
-	if want := "RuntimeDirectory=applbuild/upper applbuild/work applbuild/root applbuild/own/var/lib/containers\n"; !strings.Contains(unit, want) {
-		t.Errorf("without %s:\n%s", want, unit)
+	for _, name := range []string{"data", "ebs"} {
+		if f := find(t, list, name); !f.Mode.IsDir() {
+			t.Errorf("/%s is no folder to mount on", name)
+		}
 	}
-	if plain := string(find(t, Initrd(Options{}), "usr/lib/applbuild/state.fstab").Content); strings.Contains(plain, "var/lib") || !strings.Contains(plain, "size=50%") {
-		t.Errorf("without container engines:\n%s", plain)
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	for size, want := range map[string]string{"": "size=50%", "512M": "size=512M"} {
+		mount := string(find(t, Initrd(Options{StateSize: size}), "usr/lib/systemd/system/run-applbuild.mount").Content)
+		if !strings.Contains(mount, want) {
+			t.Errorf("%q:\n%s", size, mount)
+		}
+	}
+}
+
+func TestProgramsAreShell(t *testing.T) {
+	for _, program := range []string{stateProgram, settleScript} {
+		cmd := exec.Command("/bin/sh", "-n")
+		cmd.Stdin = strings.NewReader(program)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
 	}
 }
