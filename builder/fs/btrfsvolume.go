@@ -1,11 +1,9 @@
 package fs
 
 import (
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math"
 	"slices"
 
 	"github.com/google/uuid"
@@ -18,7 +16,7 @@ const (
 	btrfsAlign      = 1 << 20  // chunks begin and end at multiples of this
 	btrfsSystemSize = 4 << 20
 	btrfsDataMost   = 1 << 30   // a chunk of data
-	btrfsMetaLeast  = 8 << 20   // a chunk of metadata, if there is room
+	btrfsMetaLeast  = 32 << 20  // a chunk of metadata, if there is room
 	btrfsMetaMost   = 256 << 20 // the same, if the files need no more
 )
 
@@ -180,16 +178,15 @@ func (v *btrfsVolume) metadata(files []btrfsItem) (btrfsChunk, error) {
 	need := bytes*2 + bytes/8 + 64*btrfsNode
 	need = (need + btrfsAlign - 1) / btrfsAlign * btrfsAlign
 	tenth := v.options.size / 10 / btrfsAlign * btrfsAlign
-	meta := btrfsChunk{kind: btrfsMetadata | btrfsDup, length: max(need, min(max(tenth, btrfsMetaLeast), btrfsMetaMost))}
-	if v.place(&meta, 2) {
-		return meta, nil
-	}
-	meta.length = need
-	if v.place(&meta, 2) {
-		return meta, nil
-	}
-	if need > math.MaxInt64/4 {
-		return meta, errors.New("the tree is too large")
+	meta := btrfsChunk{kind: btrfsMetadata | btrfsDup}
+	for length := max(tenth, btrfsMetaLeast); ; length /= 2 {
+		meta.length = max(need, min(length, btrfsMetaMost)/btrfsAlign*btrfsAlign)
+		if v.place(&meta, 2) {
+			return meta, nil
+		}
+		if meta.length == need {
+			break
+		}
 	}
 	return meta, fmt.Errorf("%w: %d bytes, the files take %d and their metadata up to twice %d", ErrNoSpace, v.options.size, v.end, need)
 }

@@ -33,12 +33,13 @@ func kinds(tool Tool) map[string]writer {
 		"erofs zstd":        NewErofs(tool, clock, id, ErofsCompression("zstd", 0)),
 		"ext4":              NewExt4(tool, clock, id, hashSeed, Ext4Label("root")),
 		"ext4 writable 64M": NewExt4(tool, clock, id, hashSeed, Ext4Size(64<<20), Ext4Writable()),
+		"btrfs 256M":        NewBtrfs(clock, id, 256<<20, BtrfsLabel("data")),
 	}
 }
 
 func needAll(t *testing.T) {
 	t.Helper()
-	need(t, "mksquashfs", "unsquashfs", "mkfs.erofs", "fsck.erofs", "mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "mcopy", "fsck.vfat")
+	need(t, "mksquashfs", "unsquashfs", "mkfs.erofs", "fsck.erofs", "mke2fs", "debugfs", "e2fsck", "btrfs", "mkfs.vfat", "mcopy", "fsck.vfat")
 }
 
 // knows tells whether the machine's kernel and the tool can do a variant.
@@ -117,6 +118,9 @@ func TestCheckersFindNothingWrong(t *testing.T) {
 				}
 			case "erof":
 				output(t, "fsck.erofs", image)
+			case "btrf":
+				output(t, "btrfs", "check", "--check-data-csum", image)
+				wantBlkid(t, image, "btrfs", "data")
 			case "ext4":
 				output(t, "e2fsck", "-fn", image)
 				if s := output(t, "dumpe2fs", "-h", image); !strings.Contains(s, id.String()) || !strings.Contains(s, hashSeed.String()) {

@@ -6,17 +6,17 @@ import (
 )
 
 // MinimumSize returns the least size in bytes of a writable file system or
-// swap of a kind: what the kind's own program of making it takes with the
-// options that are its defaults, and for swap what is of any use. It is 0 for
-// other kinds.
+// swap of a kind: what systemd-repart makes at least (systemd,
+// src/shared/resize-fs.h), which the programs behind it take too, and for swap
+// what is of any use. It is 0 for other kinds.
 func MinimumSize(kind string) int64 {
 	switch kind {
 	case KindExt4:
-		return 8 << 20
+		return 32 << 20
 	case KindXFS:
 		return 300 << 20
 	case KindBtrfs:
-		return 109 << 20
+		return 256 << 20
 	case KindSwap:
 		return 1 << 20
 	}
