@@ -50,6 +50,9 @@ func (n *namer) primary(name string, dir bool) []byte {
 		return []byte(n.unique(dCharacters(name), "", 8))
 	}
 	base, extension := split(name)
+	if extension == "" { // the dot stays, but is not seen: a folder must not have the same name
+		return []byte(n.unique(dCharacters(base), "", 8) + "." + versionSeparator)
+	}
 	return []byte(n.unique(dCharacters(base), "."+cut(dCharacters(extension), 3), 8) + versionSeparator)
 }
 
