@@ -90,7 +90,7 @@ func TestPathTablesAndRecordsAgree(t *testing.T) {
 func TestNamesOfISO9660AreOfLevelOne(t *testing.T) {
 	b := write(t, []iso.File{{Path: "user-data"}, {Path: "user-data.d/a.tar.gz"}, {Path: "user-datum"}, {Path: ".profile"}, {Path: "grüße"}, {Path: "x.html"}})
 	got := names(t, b[binary.LittleEndian.Uint32(b[16*2048+158:])*2048:])
-	want := []string{"GR__E.;1", "USER_DAT", "USER_D_1.;1", "USER_D_2.;1", "X.HTM;1", "_PROFILE.;1"}
+	want := []string{"GR__E.;1", "USER_DAT.;1", "USER_D_1", "USER_D_2.;1", "X.HTM;1", "_PROFILE.;1"}
 	if len(got) != len(want) {
 		t.Fatalf("%q, want %q", got, want)
 	}
