@@ -17,7 +17,7 @@ func (l *loader) check(seed *Seed, sources map[string]source) {
 		}
 	}
 	if s, ok := sources[NetworkConfig]; ok {
-		l.judged(schema.NetworkConfig(s.data), s.at)
+		l.judgedNetwork(schema.NetworkConfig(s.data), s.at)
 		l.keysIn(s.data, s.at)
 		n, _ := parseYAML(s.data, s.at, true)
 		l.secrets(n)
@@ -27,7 +27,7 @@ func (l *loader) check(seed *Seed, sources map[string]source) {
 	}
 	for _, f := range seed.files {
 		if !slices.Contains(wellKnown, f.Path) {
-			l.keysIn(f.Data, inFile(f.Path))
+			l.keysIn(f.Data, sources[f.Path].at)
 		}
 	}
 	if l.For == ForEC2 {
@@ -80,12 +80,43 @@ func (l *loader) judged(problems []schema.Problem, at place) {
 			what = p.Path + ": " + what
 		}
 		e := &Error{Position: at(p.Line, p.Column), What: what}
+		if p.Duplicate {
+			e.Do = "remove one of the two"
+		}
 		if p.Deprecated {
 			l.warnings = append(l.warnings, e)
 		} else {
 			l.problems = append(l.problems, e)
 		}
 	}
+}
+
+// judgedNetwork takes over what cloud-init's schema says, but only warns of keys that netplan knows: where netplan
+// configures the network, cloud-init hands them through.
+func (l *loader) judgedNetwork(problems []schema.Problem, at place) {
+	for _, p := range problems {
+		name := p.Path[strings.LastIndexByte(p.Path, '.')+1:]
+		if strings.HasPrefix(p.Message, "unknown key") && slices.Contains(netplanKeys, name) {
+			l.warn(at(p.Line, p.Column), p.Path+": netplan knows this key, cloud-init's schema does not", "use it only where netplan configures the network")
+		} else {
+			l.judged([]schema.Problem{p}, at)
+		}
+	}
+}
+
+// netplanKeys are keys of netplan's YAML (netplan's documentation, "YAML configuration") that cloud-init's schema of
+// version 2 lacks.
+var netplanKeys = []string{
+	"dummy-devices", "modems", "nm-devices", "openvswitch", "tunnels", "virtual-ethernets", "vrfs", "wifis",
+	"accept-ra", "activation-mode", "auth", "critical", "delay-virtual-functions-rebind", "dhcp-identifier",
+	"embedded-switch-mode", "emit-lldp", "gateway4", "gateway6", "generic-receive-offload",
+	"generic-segmentation-offload", "ignore-carrier", "infiniband-mode", "ipv6-address-generation",
+	"ipv6-address-token", "ipv6-mtu", "ipv6-privacy", "large-receive-offload", "link", "link-local", "neigh-suppress",
+	"networkmanager", "optional-addresses", "ra-overrides", "receive-checksum-offload", "regulatory-domain",
+	"routing-policy", "tcp-segmentation-offload", "tcp6-segmentation-offload", "transmit-checksum-offload",
+	"virtual-function-count",
+	"advertised-mss", "advertised-receive-window", "congestion-window", "from", "mtu", "on-link", "scope", "table",
+	"type",
 }
 
 // checkTemplate judges a Jinja template as far as that is possible without the machine that fills it in: what it

@@ -67,9 +67,7 @@ func (s *Seed) Inspect() *Inspection {
 	for _, f := range s.files {
 		sum := sha256.Sum256(f.Data)
 		in.Files = append(in.Files, InspectedFile{f.Path, len(f.Data), hex.EncodeToString(sum[:])})
-		if slices.Contains(wellKnown, f.Path) {
-			sources[f.Path] = source{f.Path, f.Data, inFile(f.Path)}
-		}
+		sources[f.Path] = source{f.Path, f.Data, inFile(f.Path)}
 	}
 	l := &loader{}
 	for _, name := range []string{MetaData, UserData} {
@@ -80,10 +78,8 @@ func (s *Seed) Inspect() *Inspection {
 	if s.label != "" && s.label != Label && s.label != LabelVFAT {
 		l.problem(Position{File: "label"}, quote(s.label)+" is not the label that cloud-init looks for", "label the file system "+Label)
 	}
+	in.InstanceID = s.InstanceID()
 	if meta, _ := parseYAML(sources[MetaData].data, inFile(MetaData), true); meta != nil {
-		if id := meta.get("instance-id"); id != nil {
-			in.InstanceID = id.value
-		}
 		if host := meta.get("local-hostname"); host != nil {
 			in.Hostname = host.value
 		}

@@ -3,6 +3,7 @@ package cidata
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 )
 
 // Content types of user-data (cloud-init, "User data formats").
@@ -30,7 +31,6 @@ var firstLines = []struct{ begin, contentType string }{
 	{"#include", typeInclude},
 	{"#part-handler", typePartHandler},
 	{"## template: jinja", typeJinja},
-	{"## template:jinja", typeJinja},
 	{"#!", typeScript},
 }
 
@@ -42,6 +42,9 @@ var scriptTypes = []string{typeScript + "-per-boot", typeScript + "-per-instance
 
 // kindOf returns the content type of data by its beginning, "" where cloud-init knows none.
 func kindOf(data []byte) string {
+	if !utf8.Valid(data) {
+		return "" // as cloud-init sees it
+	}
 	trimmed := bytes.TrimLeft(data[:min(len(data), 4096)], " \t\r\n\v\f")
 	lower := strings.ToLower(firstLine(trimmed))
 	for _, k := range firstLines {

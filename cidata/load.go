@@ -34,7 +34,7 @@ func Load(name string, o LoadOptions) (*Seed, error) {
 		o.readFile = readFile
 	}
 	if o.For != ForNoCloud && o.For != ForEC2 {
-		return nil, &Error{Position: flag("for"), What: quote(o.For) + " is not known", Do: "use " + ForEC2 + ", or leave it out"}
+		return nil, &Error{Position: flagged("for"), What: quote(o.For) + " is not known", Do: "use " + ForEC2 + ", or leave it out"}
 	}
 	l := &loader{LoadOptions: o, dir: filepath.Dir(name), top: Position{File: "the command line"}}
 	root := mapNode(l.top)
@@ -150,7 +150,7 @@ func (l *loader) load(root *node) (*Seed, error) {
 			seed.add(name, s.data)
 		}
 	}
-	l.extraFiles(seed, c)
+	l.extraFiles(seed, c, sources)
 	if s, ok := l.metaData(c, seed.files); ok {
 		sources[MetaData] = s
 		seed.add(MetaData, s.data)
@@ -165,7 +165,7 @@ func (l *loader) load(root *node) (*Seed, error) {
 
 // netplanFlag puts the file of --network in place of the seed file's network.
 func (l *loader) netplanFlag(root *node) {
-	s, ok := l.read(text{l.Settings.Network, flag("network")})
+	s, ok := l.read(text{l.Settings.Network, flagged("network")})
 	if !ok {
 		return
 	}
@@ -234,7 +234,7 @@ func (l *loader) metaData(c *config, others []File) (source, bool) {
 			n.set(add.key, textNode(add.value.value, add.value.pos))
 			changed = true
 		case there.value != add.value.value:
-			l.problem(add.value.pos, strings.ReplaceAll(add.key, "-", "_")+": meta-data sets "+add.key+" too ("+there.pos.String()+")", "remove one of the two")
+			l.problem(add.value.pos, "meta-data sets "+add.key+" too ("+there.pos.String()+")", "remove one of the two")
 		}
 	}
 	if n.get("instance-id") == nil {
@@ -254,7 +254,7 @@ func (l *loader) metaData(c *config, others []File) (source, bool) {
 }
 
 // extraFiles adds the further files.
-func (l *loader) extraFiles(seed *Seed, c *config) {
+func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]source) {
 	lower := map[string]bool{}
 	for _, name := range wellKnown {
 		lower[name] = true
@@ -270,15 +270,15 @@ func (l *loader) extraFiles(seed *Seed, c *config) {
 			continue
 		}
 		lower[strings.ToLower(name)] = true
-		data := []byte(f.content.value)
+		s := source{name, []byte(f.content.value), func(int, int) Position { return f.content.pos }}
 		if f.source.given() {
-			s, ok := l.read(f.source)
-			if !ok {
+			var ok bool
+			if s, ok = l.read(f.source); !ok {
 				continue
 			}
-			data = s.data
 		}
-		seed.add(name, data)
+		sources[name] = s
+		seed.add(name, s.data)
 	}
 	for _, f := range seed.files {
 		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {

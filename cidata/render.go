@@ -30,6 +30,8 @@ func render(n *node, header string) ([]byte, place, error) {
 	}
 	var marks []mark
 	marks = trace(n, back, marks)
+	// Where a mapping and its first key begin in one place, the key is meant.
+	slices.Reverse(marks)
 	slices.SortStableFunc(marks, compareMarks)
 	return data, func(line, column int) Position {
 		i, found := slices.BinarySearchFunc(marks, mark{line: line, column: column}, compareMarks)

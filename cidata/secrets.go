@@ -47,7 +47,7 @@ func (l *loader) keysIn(data []byte, at place) {
 	for _, found := range keyForms.FindAllIndex(data, 20) {
 		line := 1 + bytes.Count(data[:found[0]], []byte("\n"))
 		column := found[0] - bytes.LastIndexByte(data[:found[0]], '\n')
-		l.secret(at(line, column), "a private key ("+keyName(data[found[0]:found[1]])+")")
+		l.secret(at(line, column), "holds a private key ("+keyName(data[found[0]:found[1]])+")")
 	}
 }
 
@@ -126,7 +126,7 @@ func (l *loader) tunnels(n *node) {
 				k = private
 			}
 			if k != nil && k.kind == scalar && k.value != "" && !strings.HasPrefix(k.value, "/") {
-				l.secret(k.pos, "a tunnel's private key")
+				l.secret(k.pos, "holds a tunnel's private key")
 			}
 		}
 	}
@@ -154,6 +154,6 @@ func (l *loader) encoded(f *node) {
 		}
 	}
 	if kind := privateKey(decoded); kind != "" {
-		l.secret(content.pos, "a private key ("+kind+")")
+		l.secret(content.pos, "holds a private key ("+kind+")")
 	}
 }

@@ -19,7 +19,7 @@ type Settings struct {
 	Vagrant       string   // file with the public key of a user vagrant
 }
 
-func flag(name string) Position { return Position{File: "--" + name} }
+func flagged(name string) Position { return Position{File: "--" + name} }
 
 // lay lays the settings over root.
 func (s Settings) lay(root *node) Errors {
@@ -31,36 +31,36 @@ func (s Settings) lay(root *node) Errors {
 		{s.NetworkConfig, "network_config", "network-config"},
 	} {
 		if v.value != "" {
-			root.set(v.key, textNode(v.value, flag(v.flag)))
+			root.set(v.key, textNode(v.value, flagged(v.flag)))
 		}
 	}
 	if s.GrowRoot {
-		root.set("grow_root", boolNode(true, flag("grow-root")))
+		root.set("grow_root", boolNode(true, flagged("grow-root")))
 	}
 	for _, name := range s.UserData {
-		appendTo(root, "user_data", textNode(name, flag("user-data")))
+		appendTo(root, "user_data", textNode(name, flagged("user-data")))
 	}
 	for _, name := range s.VendorData {
-		appendTo(root, "vendor_data", textNode(name, flag("vendor-data")))
+		appendTo(root, "vendor_data", textNode(name, flagged("vendor-data")))
 	}
 	switch {
 	case s.User != "":
 		u := namedUser(root, s.User, "user")
 		for _, name := range s.SSHKeyFiles {
-			appendTo(u, "ssh_key_files", textNode(name, flag("ssh-key")))
+			appendTo(u, "ssh_key_files", textNode(name, flagged("ssh-key")))
 		}
 		if s.PasswordHash != "" {
-			u.set("password_hash", textNode(s.PasswordHash, flag("password-hash")))
+			u.set("password_hash", textNode(s.PasswordHash, flagged("password-hash")))
 		}
 	case s.PasswordHash != "":
-		problems = append(problems, &Error{Position: flag("password-hash"), What: "belongs to no user", Do: "add --user NAME"})
+		problems = append(problems, &Error{Position: flagged("password-hash"), What: "belongs to no user", Do: "add --user NAME"})
 	default:
 		for _, name := range s.SSHKeyFiles {
-			appendTo(root, "ssh_key_files", textNode(name, flag("ssh-key")))
+			appendTo(root, "ssh_key_files", textNode(name, flagged("ssh-key")))
 		}
 	}
 	if s.Vagrant != "" {
-		appendTo(namedUser(root, "vagrant", "vagrant"), "ssh_key_files", textNode(s.Vagrant, flag("vagrant")))
+		appendTo(namedUser(root, "vagrant", "vagrant"), "ssh_key_files", textNode(s.Vagrant, flagged("vagrant")))
 	}
 	switch {
 	case s.NetworkConfig != "" && s.Network == "":
@@ -68,7 +68,7 @@ func (s Settings) lay(root *node) Errors {
 	case s.Network != "" && s.NetworkConfig == "":
 		root.remove("network_config")
 	case s.Network != "":
-		problems = append(problems, &Error{Position: flag("network"), What: "--network-config is given too", Do: "leave one of the two out"})
+		problems = append(problems, &Error{Position: flagged("network"), What: "--network-config is given too", Do: "leave one of the two out"})
 	}
 	return problems
 }
@@ -88,7 +88,7 @@ func appendTo(n *node, key string, item *node) {
 
 // namedUser returns the item of users with this name, a new one where there is none.
 func namedUser(root *node, name, flagName string) *node {
-	pos := flag(flagName)
+	pos := flagged(flagName)
 	users := root.get("users")
 	if users == nil {
 		users = listNode(pos)

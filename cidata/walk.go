@@ -13,6 +13,7 @@ import (
 	"net/mail"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Bounds on what user-data may unfold to.
@@ -91,8 +92,7 @@ func (w *walker) gunzip(data []byte, at place, then func([]byte, place)) {
 
 // within is the place of text that stands in no file by itself.
 func within(at place, what string) place {
-	outer := wholeFile(at(1, 1))
-	return inFile(outer.String() + " " + what)
+	return inFile(at(1, 1).File + ", " + what)
 }
 
 func wholeFile(pos Position) Position {
@@ -118,6 +118,8 @@ func unknownKind(data []byte, at place) *Error {
 	switch lower := strings.ToLower(strings.ReplaceAll(line, " ", "")); {
 	case len(data) == 0:
 		what = "is empty"
+	case !utf8.Valid(data):
+		what, do = "is no text in UTF-8", "save it as UTF-8, "+do
 	case !isText([]byte(line)):
 		what = "is binary"
 	case strings.HasPrefix(lower, "#cloud-config"), strings.HasPrefix(lower, "#cloudconfig"), strings.HasPrefix(lower, "#cloud_config"):
@@ -169,7 +171,7 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 		if name == "" {
 			name = fmt.Sprintf("part-%03d", w.parts)
 		}
-		at = within(at, "part "+oneLine(name))
+		at = within(at, oneLine(name))
 	}
 	if strings.HasPrefix(contentType, "application/") && (strings.Contains(contentType, "gzip") || strings.Contains(contentType, "gunzip") || strings.HasPrefix(contentType, "application/x-compress")) {
 		w.gunzip(body, at, func(data []byte, at place) {
@@ -281,7 +283,7 @@ func (w *walker) archive(p part, depth int) {
 			}
 			data = decoded
 		}
-		at := inFile(fmt.Sprintf("%s item %d", content.pos, i+1))
+		at := inFile(fmt.Sprintf("%s, item %d", content.pos.File, i+1))
 		if !w.fits(data, at, depth+1) {
 			return
 		}

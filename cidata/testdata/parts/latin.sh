@@ -1,0 +1,3 @@
+#!/bin/sh
+# grüß
+echo no newline at the end
