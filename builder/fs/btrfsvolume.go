@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -118,7 +119,7 @@ func (v *btrfsVolume) store(r io.Reader, n int64, inode, offset uint64) (btrfsEx
 		}
 		clear(sector[size:])
 		// The disk is a file of zeros.
-		if !slices.Equal(sector, zeros) {
+		if !bytes.Equal(sector, zeros) {
 			if _, err := v.disk.WriteAt(sector, c.start+c.used); err != nil {
 				return e, err
 			}
@@ -166,16 +167,16 @@ func (v *btrfsVolume) finish(files []btrfsItem) error {
 // metadata makes the chunk that the trees go into: as large as they can
 // become, and larger where there is room.
 func (v *btrfsVolume) metadata(files []btrfsItem) (btrfsChunk, error) {
-	bytes := int64(len(v.extents)) * (btrfsItemSize + 53)
+	size := int64(len(v.extents)) * (btrfsItemSize + 53)
 	for _, item := range files {
-		bytes += btrfsItemSize + int64(len(item.data))
+		size += btrfsItemSize + int64(len(item.data))
 	}
 	for _, crcs := range v.crcs {
-		bytes += int64(len(crcs)) + int64(len(crcs)/btrfsCRCsMost+1)*btrfsItemSize
+		size += int64(len(crcs)) + int64(len(crcs)/btrfsCRCsMost+1)*btrfsItemSize
 	}
 	// Two leaves in a row hold more than fits into one; nodes above them and
 	// extents of all these blocks add less than a sixteenth.
-	need := bytes*2 + bytes/8 + 64*btrfsNode
+	need := size*2 + size/8 + 64*btrfsNode
 	need = (need + btrfsAlign - 1) / btrfsAlign * btrfsAlign
 	tenth := v.options.size / 10 / btrfsAlign * btrfsAlign
 	meta := btrfsChunk{kind: btrfsMetadata | btrfsDup}

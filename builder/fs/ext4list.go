@@ -75,7 +75,7 @@ func (l *listing) add(h *tar.Header, r io.Reader) error {
 		return err
 	}
 	if strings.ContainsAny(name+h.Linkname, "\n\r") {
-		return errors.New("a name with a line break cannot be told to debugfs; use another file system")
+		return errors.New("a name with a line break cannot be told to the programs; use another file system")
 	}
 	if len(path.Base(name)) > ext4Name || len(h.Linkname) >= ext4Block {
 		return fmt.Errorf("its name or target is longer than the %d or %d bytes that ext4 has for it", ext4Name, ext4Block-1)

@@ -205,7 +205,7 @@ func TestExt4TellsThatATreeDoesNotFit(t *testing.T) {
 	need(t, "mke2fs", "debugfs", "e2fsck")
 	writer := NewExt4(host{}, clock, id, hashSeed, Ext4Size(64<<20), Ext4Writable())
 	most := int64(0)
-	for n := int64(64 << 20); n > 40<<20 && most == 0; n -= 1 << 20 {
+	for n := int64(48 << 20); n > 40<<20 && most == 0; n -= 1 << 20 {
 		image := filepath.Join(t.TempDir(), "image")
 		switch err := writer.Write(t.Context(), repeated{n}, image); {
 		case err == nil:

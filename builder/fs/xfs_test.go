@@ -1,0 +1,107 @@
+package fs
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// plain is the zoo without what xfs cannot have.
+func plain() (m memory) {
+	for _, e := range zoo() {
+		e.PAXRecords, e.ModTime = nil, clock
+		e.Mode &^= 0o1000
+		if e.Typeflag != tar.TypeLink {
+			m = append(m, e)
+		}
+	}
+	return m
+}
+
+// xfsTool returns a machine whose mkfs.xfs makes the same bytes each time.
+func xfsTool(t *testing.T) host {
+	t.Helper()
+	need(t, "mkfs.xfs")
+	for name, h := range tools(t) {
+		err := NewXFS(h, clock, id, MinimumSize(KindXFS)).checkVersion(t.Context(), filepath.Join(scratch(t, h), "image"))
+		if err == nil {
+			return h
+		}
+		t.Logf("%s: %v", name, err)
+	}
+	t.Skip("SKIPPED: this machine's mkfs.xfs has no DETERMINISTIC_SEED, which came with xfsprogs 6.18")
+	return host{}
+}
+
+func TestXFSHasTheTree(t *testing.T) {
+	h := xfsTool(t)
+	h.umask = 0
+	image := filepath.Join(scratch(t, h), "image")
+	x := NewXFS(h, clock, id, MinimumSize(KindXFS), XFSLabel("twelve-bytes"))
+	if err := x.Write(t.Context(), plain(), image); err != nil {
+		t.Fatal(err)
+	}
+	output(t, "xfs_repair", "-n", image)
+	wantBlkid(t, image, "xfs", "twelve-bytes")
+	was := digest(t, image)
+	time.Sleep(1100 * time.Millisecond)
+	h.umask, h.extra = 0o077, []string{"HOME=/nonexistent", "USER=other"}
+	if err := x.Write(t.Context(), plain(), image); err != nil {
+		t.Fatal(err)
+	}
+	if got := digest(t, image); got != was {
+		t.Error("the same tree gave other bytes")
+	}
+	got, want := summarize(t, mount(t, "xfs", image)), plain().summary()
+	want["."] = fmt.Sprintf("5 0755 0:0 %d", clock.Unix())
+	compare(t, got, want)
+}
+
+func TestXFSRefusesWhatItCannotKeep(t *testing.T) {
+	attribute := file("x", 1)
+	attribute.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y"}
+	for name, tree := range map[string]memory{
+		"hard link":           {file("y", 1), {Header: tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "y"}}},
+		"extended attributes": {attribute},
+		"sticky":              {{Header: tar.Header{Name: "x", Typeflag: tar.TypeDir, Mode: 0o1777}}},
+		"sticky bit":          {{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1777}}},
+		"a name":              {file(":x", 1)},
+		"white space":         {{Header: tar.Header{Name: "x", Typeflag: tar.TypeSymlink, Linkname: "a b"}}},
+	} {
+		l := &listing{byPath: map[string]*entry{}, spool: t.TempDir()}
+		if err := readTree(t.Context(), tree, func(r io.Reader) error { return l.read(t.Context(), r) }); err != nil {
+			t.Fatal(err)
+		}
+		err := l.prototype(filepath.Join(t.TempDir(), "prototype"), "contents")
+		if !errors.Is(err, ErrXFS) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestOldXFSIsRefused(t *testing.T) {
+	need(t, "mkfs.xfs")
+	image := filepath.Join(t.TempDir(), "image")
+	err := NewXFS(oldXFS{}, clock, id, MinimumSize(KindXFS)).Write(t.Context(), plain(), image)
+	if !errors.Is(err, ErrXFS) || !strings.Contains(err.Error(), "6.13") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(image); err == nil {
+		t.Error("an image is left")
+	}
+}
+
+// oldXFS is the mkfs.xfs of Debian 13.
+type oldXFS struct{ Tool }
+
+func (oldXFS) Run(_ context.Context, cmd Command) error {
+	_, err := fmt.Fprintln(cmd.Stdout, "mkfs.xfs version 6.13.0")
+	return err
+}
