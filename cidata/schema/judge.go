@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,18 +69,18 @@ const (
 
 // A judgement holds what ends cloud-init at once, whatever branch it is found in.
 type judgement struct {
-	date  *regexp.Regexp
-	fatal []failure
+	patterns patterns
+	fatal    []failure
 }
 
 // judge returns how a document differs from the schema of a file.
-func judge(file string, document *value) []Problem {
-	r, err := load(file)
+func (c *checker) judge(file string, document *value) []Problem {
+	r, err := c.rule(file)
 	if err != nil {
 		// The file is part of the program and read by its tests.
 		return []Problem{{Line: 1, Column: 1, Message: err.Error()}}
 	}
-	j := &judgement{date: regexp.MustCompile(`^\d{4}-\d\d-\d\d$`)}
+	j := &judgement{patterns: c.patterns}
 	found := j.check(r, &place{value: document})
 	var problems []Problem
 	for _, f := range append(found, j.fatal...) {
@@ -142,7 +141,7 @@ func (j *judgement) scalarKeywords(r *rule, at *place) (found []failure) {
 	if r.pattern != nil && v.is("string") && (v.kind == binary || !r.pattern.MatchString(v.text)) {
 		fail(wrongPattern) // binary data ends cloud-init here
 	}
-	if r.isDate && v.kind == text && !(j.date.MatchString(v.text) && newResolver().isTime(v.text)) {
+	if r.isDate && v.kind == text && !(j.patterns.date.MatchString(v.text) && j.patterns.isTime(v.text)) {
 		fail(wrongDate)
 	}
 	return found

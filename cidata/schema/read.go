@@ -25,12 +25,11 @@ const (
 // A reader turns the nodes of yaml.v3, which reads YAML 1.2 and 1.1 mixed, into
 // values as SafeLoader of PyYAML makes them.
 type reader struct {
-	resolver resolver
+	patterns patterns
 	anchors  map[string]bool
 	done     map[*yaml.Node]*value // values with an anchor
 	open     map[*yaml.Node]bool   // values with an anchor that are being read
 	problems []Problem             // keys written twice
-	nodes    int
 }
 
 // fault ends the reading.
@@ -44,15 +43,15 @@ func faultAt(n *yaml.Node, format string, args ...any) error {
 
 // read returns the single document in data, or nil and the reason why there is
 // none. What it reports with a document are keys written twice.
-func read(data []byte) (*value, []Problem) {
+func read(data []byte, p patterns) (*value, []Problem) {
 	if len(data) > maxSize {
 		return nil, []Problem{{Line: 1, Column: 1, Message: fmt.Sprintf("the file has %d bytes, more than %d", len(data), maxSize)}}
 	}
-	if p := unprintable(data); p != nil {
-		return nil, []Problem{*p}
+	if found := unprintable(data); found != nil {
+		return nil, []Problem{*found}
 	}
-	r := &reader{resolver: newResolver(), anchors: map[string]bool{}, done: map[*yaml.Node]*value{}, open: map[*yaml.Node]bool{}}
-	document, err := r.document(yaml.NewDecoder(bytes.NewReader(data)))
+	r := &reader{patterns: p, anchors: map[string]bool{}, done: map[*yaml.Node]*value{}, open: map[*yaml.Node]bool{}}
+	document, err := r.document(data)
 	if err != nil {
 		if f := (*fault)(nil); errors.As(err, &f) {
 			return nil, []Problem{f.Problem}
@@ -62,7 +61,8 @@ func read(data []byte) (*value, []Problem) {
 	return document, r.problems
 }
 
-func (r *reader) document(decoder *yaml.Decoder) (*value, error) {
+func (r *reader) document(data []byte) (*value, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(respell(data, r.patterns)))
 	var first, second yaml.Node
 	switch err := decoder.Decode(&first); {
 	case err == io.EOF:
@@ -78,6 +78,9 @@ func (r *reader) document(decoder *yaml.Decoder) (*value, error) {
 		return nil, faultAt(&second, "a second document begins, write one in a file")
 	case err != io.EOF:
 		return nil, err
+	}
+	if found := strayTab(data, &first); found != nil {
+		return nil, &fault{*found}
 	}
 	return r.value(first.Content[0], 0)
 }
@@ -142,7 +145,7 @@ func (r *reader) value(n *yaml.Node, depth int) (*value, error) {
 	var err error
 	switch n.Kind {
 	case yaml.ScalarNode:
-		err = r.resolver.scalar(v, r.tag(n))
+		err = r.patterns.scalar(v, r.tag(n))
 		if err != nil {
 			err = faultAt(n, "%v", err)
 		}
@@ -181,7 +184,7 @@ func (r *reader) tag(n *yaml.Node) string {
 	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 		return "!!str"
 	}
-	return r.resolver.tag(n.Value)
+	return r.patterns.tag(n.Value)
 }
 
 func (r *reader) add(v, part *value) {
@@ -197,7 +200,7 @@ func (r *reader) sequence(v *value, n *yaml.Node, depth int) error {
 		return faultAt(n, "the tag %s does not fit a list", quote(tag))
 	}
 	for _, child := range n.Content {
-		item, err := r.value(child, depth+1)
+		item, err := r.value(flowKey(n, child), depth+1)
 		if err != nil {
 			return err
 		}
@@ -213,4 +216,20 @@ func (r *reader) sequence(v *value, n *yaml.Node, depth int) error {
 		}
 	}
 	return nil
+}
+
+// flowKey returns child, or, where it is a text such as the a: in [a:], the mapping
+// that PyYAML reads there.
+func flowKey(n, child *yaml.Node) *yaml.Node {
+	name, ok := strings.CutSuffix(child.Value, ":")
+	if !ok || name == "" || child.Kind != yaml.ScalarNode || child.Style != 0 || n.Style&yaml.FlowStyle == 0 {
+		return child
+	}
+	pair := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: child.Line, Column: child.Column}
+	for _, text := range []string{name, ""} {
+		part := *child
+		part.Value, part.Anchor = text, ""
+		pair.Content = append(pair.Content, &part)
+	}
+	return pair
 }

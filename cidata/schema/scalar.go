@@ -11,23 +11,28 @@ import (
 	"unicode/utf8"
 )
 
-// resolver holds the patterns by which YAML 1.1, as PyYAML reads it, gives a
-// plain scalar its type.
-type resolver struct{ boolean, integer, float, timestamp, date *regexp.Regexp }
+// patterns are those by which YAML 1.1, as PyYAML reads it, gives a plain scalar its
+// type, and those of respell.
+type patterns struct {
+	boolean, integer, float, timestamp, date *regexp.Regexp
+	version, tab                             *regexp.Regexp
+}
 
-func newResolver() resolver {
-	return resolver{
+func newPatterns() patterns {
+	return patterns{
 		boolean: regexp.MustCompile(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`),
 		integer: regexp.MustCompile(`^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$`),
 		float: regexp.MustCompile(`^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?` +
 			`|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`),
 		timestamp: regexp.MustCompile(`^(\d{4})-(\d\d?)-(\d\d?)(?:(?:[Tt]|[ \t]+)(\d\d?):(\d\d):(\d\d)(?:\.\d*)?(?:[ \t]*(?:Z|[-+](\d\d?)(?::(\d\d))?))?)?$`),
 		date:      regexp.MustCompile(`^\d{4}-\d\d-\d\d$`),
+		version:   regexp.MustCompile(`(?m)^%YAML +1\.([02-9]) *\r?$`),
+		tab:       regexp.MustCompile(`(?m)^ *\t`),
 	}
 }
 
 // tag returns the tag of a plain scalar.
-func (r resolver) tag(s string) string {
+func (p patterns) tag(s string) string {
 	switch s {
 	case "", "~", "null", "Null", "NULL":
 		return "!!null"
@@ -38,16 +43,16 @@ func (r resolver) tag(s string) string {
 	}
 	switch c := s[0]; {
 	case strings.IndexByte("yYnNtTfFoO", c) >= 0:
-		if r.boolean.MatchString(s) {
+		if p.boolean.MatchString(s) {
 			return "!!bool"
 		}
 	case strings.IndexByte("-+.0123456789", c) >= 0:
 		switch {
-		case r.float.MatchString(s):
+		case p.float.MatchString(s):
 			return "!!float"
-		case r.integer.MatchString(s):
+		case p.integer.MatchString(s):
 			return "!!int"
-		case r.date.MatchString(s), len(s) > len("2006-01-02") && r.timestamp.MatchString(s):
+		case p.date.MatchString(s), len(s) > len("2006-01-02") && p.timestamp.MatchString(s):
 			return "!!timestamp"
 		}
 	}
@@ -56,7 +61,7 @@ func (r resolver) tag(s string) string {
 
 // scalar gives v its kind and contents. What is returned is the reason why Python
 // could make no value of it.
-func (r resolver) scalar(v *value, tag string) error {
+func (p patterns) scalar(v *value, tag string) error {
 	switch tag {
 	case "!!str":
 		v.kind = text
@@ -77,7 +82,7 @@ func (r resolver) scalar(v *value, tag string) error {
 		return v.setFloat()
 	case "!!timestamp":
 		v.kind = date
-		if !r.isTime(v.text) {
+		if !p.isTime(v.text) {
 			return fmt.Errorf("%s is no date that exists: write it in quotes where it is a text", quote(v.text))
 		}
 	case "!!binary":
@@ -161,8 +166,8 @@ func (v *value) setFloat() error {
 
 // isTime says whether a date, and the time with it, is one that Python's datetime
 // can hold.
-func (r resolver) isTime(s string) bool {
-	m := r.timestamp.FindStringSubmatch(s)
+func (p patterns) isTime(s string) bool {
+	m := p.timestamp.FindStringSubmatch(s)
 	if m == nil {
 		return false
 	}

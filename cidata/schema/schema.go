@@ -51,55 +51,71 @@ const maxProblems = 100
 // here: a part of a MIME message has its type in its header. The problems are
 // sorted by place, at most 100. A file of no byte has none, as cloud-init looks
 // at none; a file of comments alone is no mapping, which is one.
-func CloudConfig(data []byte) []Problem {
-	if len(data) == 0 {
-		return nil
-	}
-	document, problems := read(data)
-	if document == nil {
-		return problems
-	}
-	if document.kind != mapping {
-		return append(problems, noMapping(document, "cloud-config"))
-	}
-	return finish(append(problems, judge(cloudConfigFile, document)...))
-}
+func CloudConfig(data []byte) []Problem { return newChecker().cloudConfig(data) }
 
 // NetworkConfig judges a network-config of version 1 or 2, with or without the
 // key network around it, like CloudConfig.
-func NetworkConfig(data []byte) []Problem {
-	if len(data) == 0 {
-		return nil
+func NetworkConfig(data []byte) []Problem { return newChecker().networkConfig(data) }
+
+// UserData judges a whole user-data as `cloud-init schema -c FILE` does: by its
+// first line. Only a cloud-config has an inside that is judged. What has no known
+// first line is a problem; everything else has none, a Jinja template too.
+func UserData(data []byte) []Problem { return newChecker().userData(data) }
+
+// A checker holds what is made once for several files.
+type checker struct {
+	patterns patterns
+	rules    map[string]*rule // by the name of their file
+}
+
+func newChecker() *checker {
+	return &checker{patterns: newPatterns(), rules: map[string]*rule{}}
+}
+
+// rule returns the schema of a file.
+func (c *checker) rule(file string) (*rule, error) {
+	if r := c.rules[file]; r != nil {
+		return r, nil
 	}
-	document, problems := read(data)
+	r, err := load(file)
+	if err == nil {
+		c.rules[file] = r
+	}
+	return r, err
+}
+
+func (c *checker) cloudConfig(data []byte) []Problem {
+	document, problems := c.document(data, "cloud-config")
 	if document == nil {
 		return problems
 	}
-	if document.kind != mapping {
-		return append(problems, noMapping(document, "network-config"))
+	return finish(append(problems, c.judge(cloudConfigFile, document)...))
+}
+
+func (c *checker) networkConfig(data []byte) []Problem {
+	document, problems := c.document(data, "network-config")
+	if document == nil {
+		return problems
 	}
-	inner := document
+	inner, path := document, ""
 	if network := document.get("network"); network != nil {
-		inner = network
+		inner, path = network, "network"
 	}
 	if inner.empty() {
 		return finish(problems)
 	}
 	if inner.kind != mapping {
-		return finish(append(problems, Problem{Line: inner.line, Column: inner.column, Path: "network",
-			Message: "this is " + inner.show() + ", write a mapping with a version"}))
+		return finish(append(problems, Problem{Line: inner.line, Column: inner.column, Path: path,
+			Message: inner.show() + " is no mapping, write one with a version"}))
 	}
 	file := networkV2File
 	if version := inner.get("version"); version != nil && version.equalsNumber(1) {
 		file = networkV1File
 	}
-	return finish(append(problems, judge(file, document)...))
+	return finish(append(problems, c.judge(file, document)...))
 }
 
-// UserData judges a whole user-data as `cloud-init schema -c FILE` does: by its
-// first line. Only a cloud-config has an inside that is judged. What has no known
-// first line is a problem; everything else has none, a Jinja template too.
-func UserData(data []byte) []Problem {
+func (c *checker) userData(data []byte) []Problem {
 	if len(data) == 0 {
 		return nil
 	}
@@ -109,17 +125,27 @@ func UserData(data []byte) []Problem {
 		return []Problem{{Line: 1, Column: 1, Message: fmt.Sprintf(
 			"the first line %s says no type of user-data, write #cloud-config", quote(string(line)))}}
 	case CloudConfigPart:
-		return CloudConfig(data)
+		return c.cloudConfig(data)
 	}
 	return nil
 }
 
-func noMapping(v *value, what string) Problem {
-	message := "the " + what + " is " + v.show() + ", write a mapping (key: value)"
-	if v.kind == null {
-		message = "the " + what + " is empty, write at least one key or leave the file out"
+// document reads a file that is to be a mapping. It returns nil with the reason
+// where it is not, without one where there is nothing to judge.
+func (c *checker) document(data []byte, what string) (*value, []Problem) {
+	if len(data) == 0 {
+		return nil, nil
 	}
-	return Problem{Line: v.line, Column: v.column, Message: message}
+	document, problems := read(data, c.patterns)
+	switch {
+	case document == nil || document.kind == mapping:
+		return document, problems
+	case document.kind == null:
+		return nil, []Problem{{Line: document.line, Column: document.column,
+			Message: "the " + what + " is empty, write at least one key or leave the file out"}}
+	}
+	return nil, finish(append(problems, Problem{Line: document.line, Column: document.column,
+		Message: "the " + what + " is " + document.show() + ", write a mapping (key: value)"}))
 }
 
 // finish sorts problems by place, drops those said twice and cuts the list.
