@@ -54,7 +54,7 @@ it are SOURCE_DATE_EPOCH, else 1980-01-01.`,
 		},
 	}
 	f.flags(cmd.Flags())
-	cmd.AddCommand(cidataInspectCommand(s))
+	cmd.AddCommand(cidataInspectCommand(s), cidataPackageCommand(s), cidataRestoreCommand(s))
 	return cmd
 }
 
