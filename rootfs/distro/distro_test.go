@@ -48,6 +48,11 @@ func TestTableIsWhole(t *testing.T) {
 				t.Errorf("%s %s %s: %v, %v", r.Distribution, r.Name, arch, list, err)
 			}
 		}
+		for _, kind := range []string{"ext4", "xfs", "btrfs", "vfat", "swap"} {
+			if len(r.FilesystemPackages(kind)) == 0 {
+				t.Errorf("%s %s: no packages for %s", r.Distribution, r.Name, kind)
+			}
+		}
 		if r.MergedUsr == "" || len(r.Components) == 0 || r.Pockets[0].Suite != r.Name {
 			t.Errorf("%+v", r)
 		}

@@ -56,7 +56,12 @@ var (
 	initrdSplit = append(append([]string(nil), initrdBase...), "systemd-cryptsetup", "systemd-repart")
 
 	buildTools = []string{"squashfs-tools", "erofs-utils", "e2fsprogs", "dosfstools", "mtools"}
-	bootTools  = map[string][]string{"amd64": {"qemu-system-x86", "ovmf", "swtpm"}, "arm64": {"qemu-system-arm", "qemu-efi-aarch64", "swtpm"}}
+	// The same in all releases. xfsprogs brings python3 for programs of its own
+	// that nobody needs here.
+	filesystemTools = map[string][]string{
+		"ext4": {"e2fsprogs"}, "xfs": {"xfsprogs"}, "btrfs": {"btrfs-progs"}, "vfat": {"dosfstools"}, "swap": {"util-linux"},
+	}
+	bootTools = map[string][]string{"amd64": {"qemu-system-x86", "ovmf", "swtpm"}, "arm64": {"qemu-system-arm", "qemu-efi-aarch64", "swtpm"}}
 )
 
 var releases = [...]Release{
@@ -112,6 +117,10 @@ func (r *Release) InitrdPackages(arch string) []string { return clone(r.initrd) 
 
 // ToolPackages returns the packages of the programs that a build runs.
 func (r *Release) ToolPackages(arch string) []string { return clone(r.tools) }
+
+// FilesystemPackages returns the packages of the programs that make, check and
+// grow a file system of a kind (ext4, xfs, btrfs, vfat) or swap; none for other kinds.
+func (r *Release) FilesystemPackages(kind string) []string { return clone(filesystemTools[kind]) }
 
 // BootPackages returns the packages of the emulator of an architecture, its
 // firmware and its TPM.
