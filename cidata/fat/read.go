@@ -31,7 +31,7 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	if err := readAt(r, b, 0, size); err != nil {
 		return nil, fmt.Errorf("fat: boot sector: %w", err)
 	}
-	v, err := parseBoot(b)
+	v, err := parseBoot(b, size)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ type layout struct {
 
 // parseBoot reads the boot sector. FAT32 is what has no 16-bit size of its
 // table, as Linux has it; the number of clusters tells FAT12 from FAT16.
-func parseBoot(b []byte) (*layout, error) {
+func parseBoot(b []byte, size int64) (*layout, error) {
 	le := binary.LittleEndian
 	sector, perCluster := int64(le.Uint16(b[bpbSector:])), int64(b[bpbPerCluster])
 	reserved, count := int64(le.Uint16(b[bpbReserved:])), int64(b[bpbTables])
@@ -91,7 +91,10 @@ func parseBoot(b []byte) (*layout, error) {
 	v.root = v.table + count*tableSize
 	v.data = v.root + (v.rootBytes+sector-1)/sector*sector
 	total := (sectors*sector - v.data) / v.cluster
-	if sectors*sector < v.data || total == 0 {
+	switch {
+	case sectors*sector > size:
+		return nil, fmt.Errorf("fat: %w: a volume of %d bytes in an image of %d", ErrFormat, sectors*sector, size)
+	case sectors*sector < v.data || total == 0:
 		return nil, fmt.Errorf("fat: %w: %d sectors have no room for its tables", ErrFormat, sectors)
 	}
 	return v, v.divide(total, tableSize, b)
