@@ -126,12 +126,12 @@ func (l *loader) checkTemplate(p part) {
 	_, rest, _ := bytes.Cut(trimmed, []byte("\n"))
 	at := shifted(p.data, len(p.data)-len(rest), p.at)
 	if bytes.Contains(rest, []byte("{{")) || bytes.Contains(rest, []byte("{%")) || bytes.Contains(rest, []byte("{#")) {
-		if line := strings.TrimSpace(firstLine(rest)); kindOf(rest) == "" && !strings.HasPrefix(line, "{") {
+		if line := strings.TrimSpace(firstLine(rest)); lineKind(rest) == "" && !strings.HasPrefix(line, "{") {
 			l.problems = append(l.problems, unknownKind(rest, at))
 		}
 		return
 	}
-	inner := part{p.name, kindOf(rest), rest, at}
+	inner := part{p.name, lineKind(rest), rest, at}
 	if inner.contentType == typeJinja {
 		inner.contentType = ""
 	}

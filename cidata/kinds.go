@@ -40,8 +40,16 @@ const knownLines = "#cloud-config, #!, #include, #cloud-boothook, #cloud-config-
 // scriptTypes say when a script is run; they come with a type in a message only.
 var scriptTypes = []string{typeScript + "-per-boot", typeScript + "-per-instance", typeScript + "-per-once"}
 
-// kindOf returns the content type of data by its beginning, "" where cloud-init knows none.
+// kindOf returns the content type of a whole file, "" where cloud-init knows none.
 func kindOf(data []byte) string {
+	if isMessage(data) {
+		return typeMIME
+	}
+	return lineKind(data)
+}
+
+// lineKind returns the content type of a part by its first line, "" where cloud-init knows none.
+func lineKind(data []byte) string {
 	if !utf8.Valid(data) {
 		return "" // as cloud-init sees it
 	}
@@ -56,9 +64,6 @@ func kindOf(data []byte) string {
 		case k.contentType == typeInclude || k.contentType == typeIncludeOnce:
 			return k.contentType
 		}
-	}
-	if isMessage(data) {
-		return typeMIME
 	}
 	return ""
 }

@@ -28,6 +28,19 @@ func (l *loader) multipart(names []text, first *source) (source, bool) {
 		}
 		parts = append(parts, s)
 	}
+	if len(parts) > 1 {
+		// In a message cloud-init unpacks text only, and only if it is ASCII.
+		for i, p := range parts {
+			w := &walker{}
+			for depth := 0; isGzip(p.data) && depth < maxPartDepth; depth++ {
+				packed := p
+				p.data = nil
+				w.gunzip(packed.data, packed.at, func(data []byte, at place) { p.data, p.at = data, at })
+			}
+			l.problems = append(l.problems, w.problems...)
+			parts[i] = p
+		}
+	}
 	switch len(parts) {
 	case 0:
 		return source{}, false
@@ -36,10 +49,7 @@ func (l *loader) multipart(names []text, first *source) (source, bool) {
 	}
 	types := make([]string, len(parts))
 	for i, p := range parts {
-		if types[i] = kindOf(p.data); isGzip(p.data) {
-			types[i] = "application/gzip"
-		}
-		if types[i] == "" {
+		if types[i] = kindOf(p.data); types[i] == "" {
 			l.problems = append(l.problems, unknownKind(p.data, p.at))
 		}
 	}

@@ -61,7 +61,7 @@ func (w *walker) whole(data []byte, name string, at place, depth int) {
 		w.message(data, at, depth)
 		return
 	}
-	w.typed(part{name, kindOf(data), data, at}, depth)
+	w.typed(part{name, lineKind(data), data, at}, depth)
 }
 
 func (w *walker) fits(data []byte, at place, depth int) bool {
@@ -176,7 +176,7 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 	if strings.HasPrefix(contentType, "application/") && (strings.Contains(contentType, "gzip") || strings.Contains(contentType, "gunzip") || strings.HasPrefix(contentType, "application/x-compress")) {
 		w.gunzip(body, at, func(data []byte, at place) {
 			if w.fits(data, at, depth) {
-				w.typed(part{name, kindOf(data), data, at}, depth)
+				w.typed(part{name, lineKind(data), data, at}, depth)
 			}
 		})
 		return
@@ -186,9 +186,9 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 	}
 	switch contentType {
 	case typePlain, "text/x-not-multipart":
-		contentType = kindOf(body)
+		contentType = lineKind(body)
 	case typeScript:
-		if kind := kindOf(body); kind != "" {
+		if kind := lineKind(body); kind != "" {
 			contentType = kind
 		}
 	}
@@ -294,7 +294,7 @@ func (w *walker) archive(p part, depth int) {
 // item visits one part of an archive.
 func (w *walker) item(item *node, data []byte, at place, depth int) {
 	p := part{contentType: typeCloudConfig, data: data, at: at}
-	if kind := kindOf(data); kind != "" {
+	if kind := lineKind(data); kind != "" {
 		p.contentType = kind
 	}
 	if t := item.get("type"); t != nil {
@@ -304,7 +304,7 @@ func (w *walker) item(item *node, data []byte, at place, depth int) {
 		p.name = name.value
 	}
 	if p.contentType == typePlain {
-		p.contentType = kindOf(data)
+		p.contentType = lineKind(data)
 	}
 	w.typed(p, depth)
 }
