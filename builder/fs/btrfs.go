@@ -265,7 +265,7 @@ func (s *btrfsFiles) items() ([]btrfsItem, error) {
 		}
 		merged[last].data = slices.Concat(merged[last].data, item.data)
 		if len(merged[last].data) > btrfsLeafRoom-btrfsItemSize {
-			return nil, fmt.Errorf("a file has more names in one directory than btrfs takes (inode %d)", item.key.object)
+			return nil, fmt.Errorf("%q has more names in one directory, or names and attributes of one hash, than btrfs takes", s.inodes[item.key.object-btrfsFirstFree].header.Name)
 		}
 	}
 	return merged, nil

@@ -106,6 +106,23 @@ func TestMinimumSizesAreWhatTheProgramsTake(t *testing.T) {
 	}
 }
 
+func TestDetectKnowsEncryption(t *testing.T) {
+	need(t, "cryptsetup")
+	for _, version := range []string{"luks1", "luks2"} {
+		image, key := filepath.Join(t.TempDir(), "image"), filepath.Join(t.TempDir(), "key")
+		if err := truncate(image, 32<<20); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(key, []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		output(t, "cryptsetup", "luksFormat", "--batch-mode", "--type", version, "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", image, key)
+		if got := detectFile(t, image); got != KindLUKS {
+			t.Errorf("%s: Detect says %q", version, got)
+		}
+	}
+}
+
 // TestLabelsAreKeptWhole makes each kind with the longest label.
 func TestLabelsAreKeptWhole(t *testing.T) {
 	needAll(t)

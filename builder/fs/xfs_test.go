@@ -64,6 +64,36 @@ func TestXFSHasTheTree(t *testing.T) {
 	compare(t, got, want)
 }
 
+// TestXFSGrows has Linux make a file system larger, as systemd-growfs does.
+func TestXFSGrows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("mounts images, which takes root")
+	}
+	h := xfsTool(t)
+	need(t, "xfs_growfs")
+	image := filepath.Join(scratch(t, h), "image")
+	if err := NewXFS(h, clock, id, MinimumSize(KindXFS)).Write(t.Context(), plain(), image); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 8<<30); err != nil {
+		t.Fatal(err)
+	}
+	dir, umount := mountWritable(t, "xfs", image)
+	output(t, "xfs_growfs", dir)
+	output(t, "dd", "if=/dev/zero", "of="+dir+"/more", "bs=1M", "count=400")
+	umount()
+	output(t, "xfs_repair", "-n", image)
+}
+
+func TestXFSTellsThatATreeDoesNotFit(t *testing.T) {
+	h := xfsTool(t)
+	image := filepath.Join(scratch(t, h), "image")
+	err := NewXFS(h, clock, id, MinimumSize(KindXFS)).Write(t.Context(), repeated{400 << 20}, image)
+	if !errors.Is(err, ErrNoSpace) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestXFSRefusesWhatItCannotKeep(t *testing.T) {
 	attribute := file("x", 1)
 	attribute.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y"}
