@@ -226,6 +226,13 @@ func readAll(t testing.TB, b []byte) {
 	}
 }
 
+func damages() int {
+	if testing.Short() {
+		return 200
+	}
+	return 5000
+}
+
 func TestVolumesWithRandomDamageDoNoHarm(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	for _, sound := range [][]byte{write(t, seed())[:128<<10], small32()} {
@@ -233,7 +240,7 @@ func TestVolumesWithRandomDamageDoNoHarm(t *testing.T) {
 			copy(sound[19:], []byte{0, 1}) // as many sectors as are left
 		}
 		open(t, sound)
-		for range 2000 {
+		for range damages() {
 			b := bytes.Clone(sound)
 			for range 1 + rng.IntN(4) {
 				b[rng.IntN(len(b))] = byte(rng.Uint32())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"sort"
 	"strings"
 )
 
@@ -203,18 +204,18 @@ func (c *chain) add(offset, length int64) {
 }
 
 func (c *chain) ReadAt(b []byte, off int64) (n int, err error) {
-	for _, r := range c.runs {
+	from := sort.Search(len(c.runs), func(i int) bool { return c.runs[i].from+c.runs[i].length > off })
+	for _, r := range c.runs[from:] {
 		if n == len(b) {
 			return n, nil
 		}
-		if skip := off - r.from; skip < r.length {
-			part := b[n:min(int64(len(b)), int64(n)+r.length-skip)]
-			if err := readAt(c.r, part, r.offset+skip, c.size); err != nil {
-				return n, err
-			}
-			n += len(part)
-			off += int64(len(part))
+		skip := off - r.from
+		part := b[n:min(int64(len(b)), int64(n)+r.length-skip)]
+		if err := readAt(c.r, part, r.offset+skip, c.size); err != nil {
+			return n, err
 		}
+		n += len(part)
+		off += int64(len(part))
 	}
 	if n < len(b) {
 		return n, io.EOF

@@ -38,11 +38,11 @@ func Write(w io.Writer, files []File, opts ...Option) error {
 
 func checkLabel(label string) error {
 	if label == "" || len(label) > labelSize || strings.TrimSpace(label) != label {
-		return fmt.Errorf("fat: %w: the label %q has not 1 to %d characters", ErrName, label, labelSize)
+		return fmt.Errorf("fat: %w: the label %q has not 1 to %d characters, without spaces around them", ErrName, label, labelSize)
 	}
 	for _, c := range label {
 		if !isShort(c) && c != ' ' {
-			return fmt.Errorf("fat: %w: the label %q: FAT has no %q in labels, upper case is meant", ErrName, label, c)
+			return fmt.Errorf("fat: %w: the label %q: FAT has no %q in labels, which are upper case", ErrName, label, c)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -48,8 +49,8 @@ func checkLabel(label string) error {
 			return fmt.Errorf("iso: %w: the label %q is not all printable ASCII", ErrName, label)
 		}
 	}
-	if label == "" || len(label) > longest {
-		return fmt.Errorf("iso: %w: the label %q has not 1 to %d characters", ErrName, label, longest)
+	if label == "" || len(label) > longest || strings.TrimSpace(label) != label {
+		return fmt.Errorf("iso: %w: the label %q has not 1 to %d characters, without spaces around them", ErrName, label, longest)
 	}
 	return nil
 }
