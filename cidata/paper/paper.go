@@ -31,7 +31,7 @@ type Document struct {
 	Archive []byte // what the codes restore
 
 	// Encrypted names the program that opens the archive: "age" or "gpg". Where it is set, nothing below but the date
-	// is printed, so that the paper gives nothing away. Where it is empty the archive is a .tar.gz in clear.
+	// is printed, so that the paper gives nothing away but Name. Where it is empty the archive is a .tar.gz in clear.
 	Encrypted string
 
 	Host       string
@@ -92,8 +92,7 @@ func Write(w io.Writer, d Document) error {
 // header says on each page which seed it belongs to and whether it is secret: pages get separated.
 func (d Document) header(c *canvas, page, pages int) {
 	const size = 11.0
-	name := wrap([]span{{winAnsi(d.Name), false}}, 60)[0][0]
-	c.text(monoBold, size, left, 12*mm, name.text)
+	c.spans(monoBold, size, left, 12*mm, wrap(spans(d.Name), 60)[0])
 	count := fmt.Sprintf("page %d of %d", page, pages)
 	c.text(mono, 9, right-float64(len(count))*9*monoWidth, 12*mm, []byte(count))
 	c.text(mono, bodySize, left, 17*mm, []byte(fmt.Sprintf("SHA-256 %x", sha256.Sum256(d.Archive))))
@@ -115,7 +114,7 @@ func (d Document) header(c *canvas, page, pages int) {
 		}
 		c.text(sansBold, 9, left, 30*mm, []byte("SECRET: this paper holds the seed in clear, keys and password hashes in it too. Lock it away."))
 	} else {
-		c.text(sansBold, 9, left, 30*mm, []byte("The codes hold an archive encrypted for "+d.Encrypted+". Nobody reads it without the secret key: file that elsewhere."))
+		c.text(sansBold, 9, left, 30*mm, []byte("The codes hold an archive encrypted for "+d.Encrypted+". Nobody reads it without the secret key: keep that elsewhere."))
 	}
 	c.rule(left, right, 32*mm)
 }
@@ -225,10 +224,7 @@ func verbatim(text string) []line {
 // lines is all text of the paper but headers and codes.
 func (d Document) lines(codes []Code) []line {
 	total := codes[0].Total
-	count := fmt.Sprintf("%d codes and %d spare ones", total, len(codes)-total)
-	if total == 1 {
-		count = "1 code and 1 spare one"
-	}
+	count := plural(total, "code") + " and " + plural(len(codes)-total, "spare one")
 	out := []line{heading("What this is")}
 	if d.Encrypted != "" {
 		out = append(out, prose(
@@ -255,6 +251,13 @@ func (d Document) lines(codes []Code) []line {
 		out = append(out, text...)
 	}
 	return out
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // lines is a file's text with the numbers of its lines, about as many as there is room for.
@@ -290,13 +293,13 @@ func (f File) lines(room int) []line {
 func (d Document) recipe() []line {
 	out := []line{heading("To restore")}
 	out = append(out, prose("Scan the pages with codes, 300 dots to the inch or more, into pictures. With applbuild, in a folder of its own:")...)
-	open, shell := "", "tar -xzf seed.tar.gz"
+	open, shell := "", "tar -xzf seed.tar.gz -C seed"
 	name := "seed.tar.gz"
 	switch d.Encrypted {
 	case "age":
-		open, name, shell = " --identity KEY.txt", "seed.tar.gz.age", "age -d -i KEY.txt seed.tar.gz.age | tar -xz"
+		open, name, shell = " --identity KEY.txt", "seed.tar.gz.age", "age -d -i KEY.txt seed.tar.gz.age | tar -xz -C seed"
 	case "gpg":
-		open, name, shell = " --openpgp-secret-key KEY.asc", "seed.tar.gz.gpg", "gpg -d seed.tar.gz.gpg | tar -xz"
+		open, name, shell = " --openpgp-secret-key KEY.asc", "seed.tar.gz.gpg", "gpg -d seed.tar.gz.gpg | tar -xz -C seed"
 	}
 	out = append(out, verbatim("")...)
 	out = append(out, verbatim("zbarimg -q --raw -Sdisable -Sqrcode.enable *.png >codes.txt")...)
@@ -308,8 +311,8 @@ func (d Document) recipe() []line {
 		"grep -v ':S[0-9]*/' codes.txt | sort -t: -k3,3n -u | cut -d: -f5 | tr -d '\\n' | tr - = |",
 		"    base32 -d >" + name,
 		"sha256sum " + name,
-		shell,
-		"genisoimage -quiet -V cidata -J -r -o seed.iso user-data meta-data",
+		"mkdir seed && " + shell,
+		"genisoimage -quiet -V cidata -J -r -o seed.iso seed",
 	} {
 		out = append(out, verbatim(l)...)
 	}

@@ -128,7 +128,7 @@ func TestTheTextOfTheFilesIsOnThePaper(t *testing.T) {
 	for _, want := range []string{
 		"SECRET: this paper holds the seed in clear", "host web1.example.org", "instance-id iid-0123456789abcdef", "2026-01-02",
 		fmt.Sprintf("SHA-256 %x", sha256.Sum256(archive)), "page 1 of 2", "page 2 of 2", "web1.iso",
-		"code 1 of 3", "spare 1 of 1", "#cloud-config", `gecos: (Zoë) \ \u{4E2D}`, `»       tab\u{0007}€\x{A0}\u{00A0}`,
+		"3 codes and 1 spare one,", "code 1 of 3", "spare 1 of 1", "#cloud-config", `gecos: (Zoë) \ \u{4E2D}`, `»       tab\u{0007}€\x{A0}\u{00A0}`,
 		"3 bytes that are no text", "An empty file", "The last line has no line break",
 	} {
 		if !strings.Contains(text, want) {

@@ -2,7 +2,7 @@
 // (age-encryption.org/v1) or of OpenPGP (RFC 9580, in the form that GnuPG 2.2 reads).
 //
 // The archive is a tar (POSIX.1-2001, ustar where that is enough) in gzip (RFC 1952), the same bytes for the same
-// files. A global extended header, which tar programs skip, says which ISO was made of them. What is encrypted differs
+// files and the same compress/gzip. A global extended header, which tar programs skip, says which ISO was made of them. What is encrypted differs
 // each time: its keys are fresh. OpenPGP takes entropy from a reader that the caller hands in; age's library offers no
 // way to hand one in and takes it from crypto/rand.
 //

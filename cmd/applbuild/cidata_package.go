@@ -49,7 +49,7 @@ func cidataPackageCommand(s *settings) *cobra.Command {
     NAME.pdf           its text, and QR codes that restore it bit for bit
 
 The paper holds the seed in clear, unless --encrypted-paper puts the encrypted
-archive into its codes and prints nothing else. An archive is written for
+archive into its codes and prints nothing else but NAME. An archive is written for
 recipients only, never in clear. The date on paper is SOURCE_DATE_EPOCH, or none.
 
 ` + "`applbuild cidata restore`" + ` gives the ISO back; docs/paper.md tells how to
@@ -63,7 +63,7 @@ without applbuild.`,
 	flags.StringArrayVar(&f.recipients, "recipient", nil, "encrypt for this recipient of age, age1…; repeatable")
 	flags.StringArrayVar(&f.recipientFiles, "recipient-file", nil, "encrypt for the recipients of age in this file, one a line; repeatable")
 	flags.StringArrayVar(&f.openpgpKeys, "openpgp-key", nil, "encrypt for the OpenPGP public keys in this file; repeatable")
-	flags.BoolVar(&f.encryptedPaper, "encrypted-paper", false, "print codes of the encrypted archive and nothing of the seed")
+	flags.BoolVar(&f.encryptedPaper, "encrypted-paper", false, "print codes of the encrypted archive, and nothing of the seed but its name")
 	flags.BoolVar(&f.noPaper, "no-paper", false, "make no PDF")
 	flags.BoolVar(&f.allowSecrets, "allow-secrets", false, "let private keys and plain passwords into the seed; its files are readable by their owner only")
 	flags.BoolVar(&f.force, "force", false, "replace what is there")
@@ -150,9 +150,9 @@ func readBounded(name string, limit int64) ([]byte, error) {
 
 // artifact is a file of a package, in memory until all are there.
 type artifact struct {
-	name  string
-	clear bool // readable without a key
-	data  []byte
+	name   string
+	opener string // program that decrypts it; empty where it is readable by all
+	data   []byte
 }
 
 func (s *settings) packageSeed(ctx context.Context, source string, f packageFlags) error {
@@ -231,7 +231,7 @@ func (f *packageFlags) artifacts(seed *cidata.Seed, in *cidata.Inspection, to re
 	if err := seed.WriteISO(&iso); err != nil {
 		return nil, err
 	}
-	all := []artifact{{f.name + ".iso", true, iso.Bytes()}}
+	all := []artifact{{name: f.name + ".iso", data: iso.Bytes()}}
 	isoSum := fmt.Sprintf("%x", sha256.Sum256(iso.Bytes()))
 	bundle := seal.Bundle{Time: seed.Time(), ISOSHA256: isoSum}
 	doc := paper.Document{Name: f.name, Host: in.Hostname, InstanceID: in.InstanceID, ISOSHA256: isoSum, Date: epoch}
@@ -244,28 +244,13 @@ func (f *packageFlags) artifacts(seed *cidata.Seed, in *cidata.Inspection, to re
 		return nil, err
 	}
 	doc.Archive = archive
-	seals := []struct {
-		program, suffix string
-		recipients      int
-		encrypt         func() ([]byte, error)
-	}{
-		{"age", ".tar.gz.age", len(to.age), func() ([]byte, error) { return seal.EncryptAge(archive, to.age) }},
-		{"gpg", ".tar.gz.gpg", len(to.openpgp), func() ([]byte, error) {
-			return seal.EncryptOpenPGP(archive, to.openpgp, rand.Reader, time.Now())
-		}},
+	sealed, err := to.seal(f.name, archive)
+	if err != nil {
+		return nil, err
 	}
-	for _, x := range seals {
-		if x.recipients == 0 {
-			continue
-		}
-		sealed, err := x.encrypt()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, artifact{f.name + x.suffix, false, sealed})
-		if f.encryptedPaper {
-			doc.Encrypted, doc.Archive = x.program, sealed
-		}
+	all = append(all, sealed...)
+	if f.encryptedPaper {
+		doc.Encrypted, doc.Archive = sealed[0].opener, sealed[0].data
 	}
 	if f.noPaper {
 		return all, nil
@@ -277,7 +262,27 @@ func (f *packageFlags) artifacts(seed *cidata.Seed, in *cidata.Inspection, to re
 	} else if err != nil {
 		return nil, err
 	}
-	return append(all, artifact{f.name + ".pdf", !f.encryptedPaper, pdf.Bytes()}), nil
+	return append(all, artifact{f.name + ".pdf", doc.Encrypted, pdf.Bytes()}), nil
+}
+
+// seal encrypts an archive, once for those who use age and once for those who use OpenPGP, where there are any.
+func (r recipients) seal(name string, archive []byte) ([]artifact, error) {
+	var all []artifact
+	if len(r.age) > 0 {
+		data, err := seal.EncryptAge(archive, r.age)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, artifact{name: name + ".tar.gz.age", opener: "age", data: data})
+	}
+	if len(r.openpgp) > 0 {
+		data, err := seal.EncryptOpenPGP(archive, r.openpgp, rand.Reader, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, artifact{name: name + ".tar.gz.gpg", opener: "gpg", data: data})
+	}
+	return all, nil
 }
 
 // commit writes all files or none.
@@ -301,7 +306,7 @@ func (f *packageFlags) commit(ctx context.Context, artifacts []artifact, mode os
 			return nil, err
 		}
 		_, err = file.Write(a.data)
-		if a.clear && err == nil {
+		if a.opener == "" && err == nil {
 			err = file.Chmod(mode)
 		}
 		if err = errors.Join(err, file.Close()); err != nil {
