@@ -40,7 +40,7 @@ func layOut(root *source) (geometry, error) {
 	var err error
 	root.walk(func(s *source) {
 		if s.dir && s.slots()*slotSize > maxFolderBytes || s == root && s.slots() > maxFixedRootSlots {
-			err = fmt.Errorf("fat: %w: the folder %q has more entries than FAT allows", ErrLimit, s.name)
+			err = fmt.Errorf("fat: %w: the folder %q has more or longer names than FAT allows", ErrLimit, "/"+s.name)
 		}
 	})
 	if err != nil {

@@ -2,7 +2,9 @@ package fat_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -114,6 +116,34 @@ func TestOtherToolsReadTheSameFiles(t *testing.T) {
 				t.Errorf("%v, %v", info, err)
 			}
 		})
+	}
+}
+
+func TestTheLargestSeedIsASoundVolume(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: it takes half a gigabyte of memory")
+	}
+	need(t, "fsck.vfat")
+	files := append(many("folder/", fat.MaxEntries/2), fat.File{Path: "large", Data: make([]byte, fat.MaxBytes-fat.MaxEntries)})
+	img := image(t, files)
+	run(t, "", "fsck.vfat", "-n", img)
+	b, err := os.ReadFile(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := open(t, b)
+	if info, err := m.Stat("large"); err != nil || info.Size() != int64(len(files[len(files)-1].Data)) || m.Kind() != "FAT16" {
+		t.Errorf("%v, %v, %s", info, err, m.Kind())
+	}
+}
+
+func TestAFolderOfTooManyNamesIsRefused(t *testing.T) {
+	var files []fat.File
+	for i := range 4000 { // of 18 entries each: more than 65536
+		files = append(files, fat.File{Path: fmt.Sprintf("folder/%0220d", i)})
+	}
+	if err := fat.Write(io.Discard, files); !errors.Is(err, fat.ErrLimit) {
+		t.Error(err)
 	}
 }
 

@@ -139,8 +139,8 @@ func TestWritingLeavesItsInputAlone(t *testing.T) {
 
 func TestManyFilesInAFolderEachHaveAName(t *testing.T) {
 	var files []iso.File
-	for i := range 3000 {
-		files = append(files, iso.File{Path: fmt.Sprintf("same-prefix-%s-%d", strings.Repeat("x", 60), i), Data: []byte{byte(i)}})
+	for i := range 2000 {
+		files = append(files, iso.File{Path: fmt.Sprintf("same-prefix-%s-%d", strings.Repeat("x", 60+i%2*140), i), Data: []byte{byte(i)}})
 	}
 	same(t, open(t, write(t, files)), files)
 }
@@ -247,5 +247,26 @@ func TestFilesAreReadAsStreams(t *testing.T) {
 	}
 	if b, err := io.ReadAll(s); err != nil || string(b) != "network\n" {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestWrongUseOfAnImageIsAnError(t *testing.T) {
+	m := open(t, write(t, seed()))
+	for name, f := range map[string]func() error{
+		"missing file":          func() error { _, err := m.Open("missing"); return err },
+		"missing folder":        func() error { _, err := m.ReadDir("a/missing"); return err },
+		"file below a file":     func() error { _, err := m.ReadFile("user-data/x"); return err },
+		"missing, by Stat":      func() error { _, err := m.Stat("missing"); return err },
+		"absolute path":         func() error { _, err := m.Open("/user-data"); return err },
+		"parent":                func() error { _, err := m.Open("a/../user-data"); return err },
+		"a folder as a file":    func() error { _, err := m.ReadFile("a"); return err },
+		"a file as a folder":    func() error { _, err := m.ReadDir("user-data"); return err },
+		"bytes out of a folder": func() error { f, _ := m.Open("a"); _, err := f.Read(nil); return err },
+	} {
+		err := f()
+		var path *fs.PathError
+		if !errors.As(err, &path) || strings.HasPrefix(name, "missing") && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
