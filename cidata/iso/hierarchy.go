@@ -25,8 +25,8 @@ type entry struct {
 	parent  *entry
 	entries []*entry // of a folder, sorted by id
 	number  uint16   // of a folder, in the path table
-	extent  uint32 // of a folder: its first sector
-	size    uint32 // of a folder: the bytes of its records
+	extent  uint32   // of a folder: its first sector
+	size    uint32   // of a folder: the bytes of its records
 }
 
 func newHierarchy(root *source, joliet bool, t time.Time) *hierarchy {
