@@ -3,6 +3,7 @@ package cidata
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -57,13 +58,15 @@ func FuzzSeedFile(f *testing.F) {
 		if in := s.Inspect(); len(in.Problems) > 0 || len(in.Secrets) > 0 || in.InstanceID == "" {
 			t.Fatalf("the seed is not sound: %v %v\n%s", in.Problems, in.Secrets, show(s))
 		}
-		var iso bytes.Buffer
-		if err := s.WriteISO(&iso); err != nil {
-			return // a path that ISO 9660 cannot hold
-		}
-		back, err := Read(bytes.NewReader(iso.Bytes()), int64(iso.Len()))
-		if err != nil || !back.Same(s) {
-			t.Fatalf("read back: %v", err)
+		for form, write := range map[string]func(io.Writer) error{FormatISO: s.WriteISO, FormatVFAT: s.WriteVFAT} {
+			var image bytes.Buffer
+			if err := write(&image); err != nil {
+				t.Fatalf("%s: %v", form, err)
+			}
+			back, err := Read(bytes.NewReader(image.Bytes()), int64(image.Len()))
+			if err != nil || !back.Same(s) {
+				t.Fatalf("%s read back: %v", form, err)
+			}
 		}
 	})
 }

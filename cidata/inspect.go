@@ -62,7 +62,7 @@ func (f Finding) String() string {
 
 // Inspect judges a seed that was read.
 func (s *Seed) Inspect() *Inspection {
-	in := &Inspection{Format: s.format, Label: s.label, Size: s.Size()}
+	in := &Inspection{Format: s.format, Label: s.label, Size: s.Size(), Parts: []InspectedPart{}, Users: []InspectedUser{}, Secrets: []Finding{}, Problems: []Finding{}, Warnings: []Finding{}}
 	sources := map[string]source{}
 	for _, f := range s.files {
 		sum := sha256.Sum256(f.Data)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/applbuild/applbuild/cidata/iso"
 )
 
 // Targets that LoadOptions.For may name.
@@ -263,7 +265,7 @@ func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]source) {
 		name := f.path.value
 		switch {
 		case !cleanPath(name):
-			l.problem(f.path.pos, "extra file "+quote(name)+" is not a path inside of the seed", "write a relative path without . and .. in it, such as scripts/setup.sh")
+			l.problem(f.path.pos, "extra file "+quote(name)+" is not a path inside of the seed", "write a relative path such as scripts/setup.sh, of up to seven parts and 200 characters")
 			continue
 		case lower[strings.ToLower(name)]:
 			l.problem(f.path.pos, "extra file "+quote(name)+" is there twice", "give it another name; upper and lower case count as the same")
@@ -280,11 +282,22 @@ func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]source) {
 		sources[name] = s
 		seed.add(name, s.data)
 	}
+	l.folders(seed, c, lower)
+}
+
+// folders refuses a folder that is a file too, or is written in two ways: FAT does not tell upper from lower case.
+func (l *loader) folders(seed *Seed, c *config, files map[string]bool) {
+	spelled := map[string]string{}
 	for _, f := range seed.files {
 		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
-			if lower[strings.ToLower(dir)] {
+			lower := strings.ToLower(dir)
+			if files[lower] {
 				l.problem(c.pos, "extra file "+quote(f.Path)+" lies below a file", "give one of them another name")
 			}
+			if other := spelled[lower]; other != "" && other != dir {
+				l.problem(c.pos, "extra files lie in "+quote(other)+" and "+quote(dir), "write the folder in one way; upper and lower case count as the same")
+			}
+			spelled[lower] = dir
 		}
 	}
 }
@@ -294,5 +307,10 @@ func cleanPath(name string) bool {
 	if name == "" || len(name) > 200 || path.Clean(name) != name || path.IsAbs(name) || name == "." || name == ".." || strings.HasPrefix(name, "../") {
 		return false
 	}
-	return !strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd || strings.ContainsRune(`\:*?"<>|`, r) })
+	for part := range strings.SplitSeq(name, "/") {
+		if strings.HasSuffix(part, ".") || strings.HasSuffix(part, " ") {
+			return false
+		}
+	}
+	return strings.Count(name, "/") < iso.MaxDepth-1 && !strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd || strings.ContainsRune(`\:*?"<>|`, r) })
 }

@@ -65,10 +65,17 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 				got = append(got, "warning: "+w.Error())
 			}
 		}
-		if !slices.Equal(got, c.want) {
+		if !slices.EqualFunc(got, c.want, says) {
 			t.Errorf("%v\n got %q\nwant %q", c.input, got, c.want)
 		}
 	}
+}
+
+// says reports whether a line is as wanted; what is wanted may end early, with an ellipsis, in the words of cloud-init's
+// schemas.
+func says(got, want string) bool {
+	beginning, early := strings.CutSuffix(want, "…")
+	return got == want || early && strings.HasPrefix(got, beginning)
 }
 
 var refused = []struct {
@@ -162,7 +169,7 @@ var refused = []struct {
 		"seed.yml:3:3: ethernet: unknown key, did you mean ethernets?",
 	}},
 	{seedFile("network:\n  ethernets:\n    e: {dhcp4: maybe}\n"), []string{
-		"seed.yml:3:16: ethernets.e.dhcp4: \"maybe\" is not one of yes, no, true, false",
+		"seed.yml:3:16: ethernets.e.dhcp4: \"maybe\" is not one of…",
 	}},
 	{seedFile("network: dhcp\n"), []string{
 		"seed.yml:1:10: network: is a single value: write a mapping, KEY: VALUE",
@@ -170,9 +177,9 @@ var refused = []struct {
 	{seedFile("network: {version: 2}\nnetwork_config: x\n"), []string{
 		"seed.yml:2:17: network_config: network is given too: remove one of the two",
 	}},
-	{seedFile("cloud_config:\n  timezone: 5\n"), []string{"seed.yml:2:13: timezone: 5 is not of type 'string'"}},
+	{seedFile("cloud_config:\n  timezone: 5\n"), []string{"seed.yml:2:13: timezone: 5 is not of type…"}},
 	{seedFile("cloud_config:\n  packages: foo\n  pakages: [a]\n"), []string{
-		"seed.yml:2:13: packages: \"foo\" is not of type 'array'",
+		"seed.yml:2:13: packages: \"foo\" is not of type…",
 		"seed.yml:3:3: pakages: unknown key, did you mean packages?"}},
 	{seedFile("cloud_config:\n  hostnme: x\n"), []string{
 		"seed.yml:2:3: hostnme: unknown key, did you mean hostname?",
@@ -205,7 +212,13 @@ var refused = []struct {
 		"seed.yml:2:12: cannot be read: open m: no such file or directory: name a file that is there",
 	}},
 	{seedFile("extra_files:\n  - path: ../x\n    content: a\n"), []string{
-		"seed.yml:2:11: extra file \"../x\" is not a path inside of the seed: write a relative path without . and .. in it, such as scripts/setup.sh",
+		"seed.yml:2:11: extra file \"../x\" is not a path inside of the seed: write a relative path such as scripts/setup.sh, of up to seven parts and 200 characters",
+	}},
+	{seedFile("extra_files:\n  - path: a/x\n    content: a\n  - path: A/y\n    content: a\n"), []string{
+		"seed.yml:1:1: extra files lie in \"A\" and \"a\": write the folder in one way; upper and lower case count as the same",
+	}},
+	{seedFile("extra_files:\n  - path: a/x\n    content: a\n  - path: a\n    content: a\n"), []string{
+		"seed.yml:1:1: extra file \"a/x\" lies below a file: give one of them another name",
 	}},
 	{seedFile("extra_files:\n  - path: user-data\n    content: a\n"), []string{
 		"seed.yml:2:11: extra file \"user-data\" is there twice: give it another name; upper and lower case count as the same",
@@ -229,14 +242,14 @@ var refused = []struct {
 		"u:2:1: the cloud-config is a list, write a mapping (key: value)",
 	}},
 	{userData("#cloud-config\nusers: 5\n"), []string{
-		"u:2:8: users: 5 is not of type 'string', 'array', 'object'",
+		"u:2:8: users: 5 is not of type…",
 	}},
 	{userData(""), []string{"--user-data: \"u\" is empty: leave it out"}},
 	{userData("\x00\x01"), []string{
 		"u:1:1: is binary: begin with #cloud-config, #!, #include, #cloud-boothook, #cloud-config-archive or ## template: jinja",
 	}},
 	{userData("#cloud-config\nruncmd: [\n"), []string{
-		"u:3:1: this is no YAML: did not find expected node content in what begins here",
+		"u:3:1: this is no YAML…",
 	}},
 	{userData("#!/bin/sh\r\necho\r\n"), []string{
 		"u:1:1: the script's lines end in CR LF, so its interpreter is not found: save it with LF alone",
@@ -255,16 +268,16 @@ var refused = []struct {
 	}},
 	{userData("#cloud-config-archive\n- type: text/cloud-config\n  content: |\n    usrs: 1\n    hostname: 2\n- hello\n"), []string{
 		"u, item 1:1:1: usrs: unknown key, did you mean users?",
-		"u, item 1:2:11: hostname: 2 is not of type 'string'",
+		"u, item 1:2:11: hostname: 2 is not of type…",
 		"u, item 2:1:1: the cloud-config is \"hello\", write a mapping (key: value)"}},
 	{userData("#cloud-config-archive\na: b\n"), []string{
 		"u:2:1: the archive is a mapping: write a list of texts, or of mappings with type and content",
 	}},
 	{userData("Content-Type: multipart/mixed; boundary=X\nMIME-Version: 1.0\n\n--X\nContent-Type: text/cloud-config\n\n#cloud-config\nusers: 5\n--X\nContent-Type: text/plain\n\nhello\n--X--\n"), []string{
-		"u:8:8: users: 5 is not of type 'string', 'array', 'object'",
+		"u:8:8: users: 5 is not of type…",
 		"u:12:1: first line \"hello\" is none that cloud-init knows: begin with #cloud-config, #!, #include, #cloud-boothook, #cloud-config-archive or ## template: jinja"}},
 	{userData("Content-Type: multipart/mixed; boundary=X\nMIME-Version: 1.0\n\n--X\nContent-Type: text/cloud-config\nContent-Transfer-Encoding: base64\n\nI2Nsb3VkLWNvbmZpZwp1c2VyczogNQo=\n--X\nContent-Type: foo/bar\n\nhello\n--X--\n"), []string{
-		"u, part-001:2:8: users: 5 is not of type 'string', 'array', 'object'",
+		"u, part-001:2:8: users: 5 is not of type…",
 		"warning: u:12:1: a part of type \"foo/bar\" is passed over, unless a part-handler takes it: use a type that cloud-init knows"}},
 	{input{files: map[string]string{"k": fakeKey}, set: Settings{SSHKeyFiles: []string{"k"}}}, []string{
 		"k:1:1: is a private key (OPENSSH PRIVATE KEY): name the public key beside it, k.pub",
@@ -298,10 +311,10 @@ var refused = []struct {
 		"m:1:1: meta-data is a single value: write a mapping, KEY: VALUE",
 	}},
 	{input{files: map[string]string{"n": "network:\n  version: 2\n  foo: 1\n"}, set: Settings{Network: "n"}}, []string{
-		"n:3:3: foo: unknown key, known are bonds, bridges, ethernets, renderer, version, vlans",
+		"n:3:3: foo: unknown key…",
 	}},
 	{input{files: map[string]string{"n": "version: 1\nconfig:\n- type: foo\n"}, set: Settings{NetworkConfig: "n"}}, []string{
-		"n:3:9: config.0.type: \"foo\" is not one of bond, bridge, physical, nameserver, route, vlan",
+		"n:3:9: config.0.type: \"foo\" is not one of…",
 	}},
 	{input{files: map[string]string{"n": ""}, set: Settings{Network: "n"}}, []string{
 		"n:1:1: is empty: write netplan's YAML, version 2",
