@@ -35,24 +35,14 @@ func (l repeated) WriteTar(ctx context.Context, w io.Writer) error {
 	return tw.Close()
 }
 
-// collisions are two names with one hash.
-func collisions() (a, b string) {
-	seen := map[uint64]string{}
-	for i := 0; ; i++ {
-		name := fmt.Sprintf("name-%d", i)
-		hash := btrfsHash(name)
-		if other, ok := seen[hash]; ok {
-			return other, name
-		}
-		seen[hash] = name
-	}
-}
-
 // TestBtrfsOfManyShapesIsRight makes trees with more than one leaf, level,
 // chunk and extent, and things that share an item.
 func TestBtrfsOfManyShapesIsRight(t *testing.T) {
 	need(t, "btrfs")
-	a, b := collisions()
+	a, b := "name-1371838", "name-2000402"
+	if btrfsHash(a) != btrfsHash(b) {
+		t.Fatal("the hashes of the two names are not the same")
+	}
 	trees := map[string]struct {
 		tree Tree
 		size int64
@@ -70,8 +60,10 @@ func TestBtrfsOfManyShapesIsRight(t *testing.T) {
 		}{repeated{2<<30 + 1, 600 << 20}, 300 << 30}
 	}
 	var many, links memory
+	data := noise(2500)
 	for i := range 6000 {
-		many = append(many, file(fmt.Sprintf("%0230d", i), i%2500))
+		many = append(many, file(fmt.Sprintf("%0230d", i), 0))
+		many[i].data = data[:i%len(data)]
 		many[i].PAXRecords = map[string]string{"SCHILY.xattr.user.large": strings.Repeat("v", i%4000)}
 	}
 	links = memory{file("x", 10)}
