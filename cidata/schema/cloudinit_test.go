@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,8 +47,10 @@ func findCloudInit(t *testing.T) cloudInit {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(root, certificates)); errors.Is(err, os.ErrNotExist) {
-		makeTree(t, root)
+	for _, name := range []string{certificates, netplanLibrary} {
+		if _, err := os.Stat(filepath.Join(root, name)); errors.Is(err, os.ErrNotExist) {
+			makeTree(t, root)
+		}
 	}
 	return cloudInit{root}
 }
@@ -55,6 +58,9 @@ func findCloudInit(t *testing.T) cloudInit {
 // certificates is what the postinst of ca-certificates would make, and what
 // cloud-init's HTTP library wants when it is loaded. It is made last.
 const certificates = "etc/ssl/certs/ca-certificates.crt"
+
+// netplanLibrary is netplan's parser.
+const netplanLibrary = "usr/lib/x86_64-linux-gnu/libnetplan.so.1"
 
 func makeTree(t *testing.T, root string) {
 	t.Helper()
@@ -78,7 +84,7 @@ func makeTree(t *testing.T, root string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "mmdebstrap", "--mode=root", "--variant=extract", "--quiet",
-		"--aptopt=APT::Install-Recommends false", "--include=base-files,cloud-init", "trixie", part, sources[0].URI)
+		"--aptopt=APT::Install-Recommends false", "--include=base-files,cloud-init,python3-netplan", "trixie", part, sources[0].URI)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: cloud-init is missing, mmdebstrap could not make a tree with it (%v): %s", err, bytes.TrimSpace(out))
 	}
@@ -126,23 +132,15 @@ type verdict struct {
 
 func (c cloudInit) judge(t *testing.T, trials []trial) []verdict {
 	t.Helper()
-	var stdin, stdout, stderr bytes.Buffer
+	var stdin bytes.Buffer
 	encoder := json.NewEncoder(&stdin)
 	for _, c := range trials {
 		if err := encoder.Encode(c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("/usr/bin/python3", "-c", string(readFile(t, "testdata/judge.py")))
-	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.root}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = &stdin, &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("cloud-init: %v: %s", err, stderr.Bytes())
-	}
 	var verdicts []verdict
-	for line := range strings.Lines(stdout.String()) {
+	for line := range strings.Lines(c.run(t, "testdata/judge.py", &stdin)) {
 		var v verdict
 		if err := json.Unmarshal([]byte(line), &v); err != nil {
 			t.Fatal(err)
@@ -153,4 +151,19 @@ func (c cloudInit) judge(t *testing.T, trials []trial) []verdict {
 		t.Fatalf("cloud-init answered %d of %d", len(verdicts), len(trials))
 	}
 	return verdicts
+}
+
+// run runs a Python program in the tree and returns what it prints.
+func (c cloudInit) run(t *testing.T, program string, stdin io.Reader) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command("/usr/bin/python3", "-c", string(readFile(t, program)))
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.root}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v: %s", program, err, stderr.Bytes())
+	}
+	return stdout.String()
 }

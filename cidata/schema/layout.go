@@ -104,7 +104,7 @@ func (l *layout) mark(n *yaml.Node) {
 	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0:
 		l.markQuoted(start)
 	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
-		l.markBlock(start)
+		l.markBlock(n.Line-1, start)
 	}
 }
 
@@ -126,11 +126,10 @@ func (l *layout) markQuoted(start int) {
 	}
 }
 
-// markBlock marks the lines after the one with the | or > at start that are
-// indented as the first of them is, or, where a number gives the indentation, more
-// than the line with it.
-func (l *layout) markBlock(start int) {
-	number := 0
+// markBlock marks the lines after the one with the | or > at start, which is line
+// number or a later one, that are indented as the first of them is, or, where a
+// digit gives the indentation, more than the line with it.
+func (l *layout) markBlock(number, start int) {
 	for number+1 < len(l.lines) && l.lines[number+1] <= start {
 		number++
 	}

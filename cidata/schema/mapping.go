@@ -32,7 +32,7 @@ func (r *reader) mapping(v *value, n *yaml.Node, depth int) error {
 			return nil
 		}
 		if m.put(key, inner, true) {
-			r.problems = append(r.problems, Problem{Line: max(k.Line, 1), Column: max(k.Column, 1), Duplicate: true,
+			r.problems = append(r.problems, Problem{Line: max(k.Line, 1), Column: max(k.Column, 1), Accepted: true, Duplicate: true,
 				Message: "the key " + key.show() + " is written a second time, only this one counts"})
 		}
 	}

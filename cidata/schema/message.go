@@ -11,7 +11,8 @@ import (
 // problem puts a failure in words.
 func (f failure) problem() Problem {
 	v := f.at.value
-	p := Problem{Line: v.line, Column: v.column, Path: f.at.path(), Message: f.message(), Deprecated: f.keyword == notice}
+	p := Problem{Line: v.line, Column: v.column, Path: f.at.path(), Message: f.message(),
+		Accepted: f.keyword == notice, Deprecated: f.keyword == notice, Unknown: f.keyword == unknownKey}
 	switch {
 	case f.key != nil:
 		p.Line, p.Column = f.key.line, f.key.column
@@ -26,7 +27,7 @@ func (f failure) message() string {
 	v := f.at.value
 	switch f.keyword {
 	case wrongType:
-		return v.show() + " is not of type " + list(f.types, "'")
+		return v.show() + " is not of type " + list(f.types, "'") + f.quoting()
 	case wrongEnum:
 		return v.show() + " is not one of " + list(texts(f.rule.enum), "") + f.suggest(v.text, texts(f.rule.enum))
 	case missingKey:
@@ -48,7 +49,7 @@ func (f failure) message() string {
 	case notUnique:
 		return v.show() + " is in the list a second time"
 	case wrongPattern:
-		return v.show() + " does not match " + f.rule.pattern.String()
+		return v.show() + " does not match " + f.rule.wanted
 	case wrongDate:
 		return v.show() + " is no date, write YYYY-MM-DD"
 	case tooSmall:
@@ -57,6 +58,17 @@ func (f failure) message() string {
 		return fmt.Sprintf("%s is more than %v", v.show(), *f.rule.maximum)
 	}
 	return f.notice
+}
+
+// quoting says how a value becomes the text that would do.
+func (f failure) quoting() string {
+	switch f.at.value.kind {
+	case boolean, integer, float, date:
+		if slices.Contains(f.types, "string") {
+			return ", write it in quotes"
+		}
+	}
+	return ""
 }
 
 // unknown says what else could be written for an unknown key.
@@ -71,7 +83,7 @@ func (f failure) unknown() string {
 		}
 		return s
 	}
-	return ", it does not match " + f.rule.patterns[0].pattern.String()
+	return ", it does not match " + f.rule.patterns[0].wanted
 }
 
 func (f failure) suggest(name string, names []string) string {

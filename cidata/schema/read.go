@@ -121,7 +121,7 @@ func syntax(err error) Problem {
 	}
 	if p.Line > 0 && regexp.MustCompile(`^did not find expected ('-' indicator|key|',' or|node content|<)`).MatchString(message) {
 		p.Line++
-		message += " in what begins here"
+		message += " around here"
 	}
 	p.Message = "this is no YAML: " + message
 	return p

@@ -35,7 +35,8 @@ type rule struct {
 	anyOf      []*rule
 	allOf      []*rule
 	pattern    *regexp.Regexp
-	isDate     bool // format, of which cloud-init checks only this one
+	wanted     string // the pattern as it is written
+	isDate     bool   // format, of which cloud-init checks only this one
 	unique     bool
 	minimum    *float64
 	maximum    *float64
@@ -53,6 +54,7 @@ type property struct {
 
 type patternRule struct {
 	pattern *regexp.Regexp
+	wanted  string // the pattern as it is written
 	rule    *rule
 }
 
@@ -164,6 +166,7 @@ func (c *compiler) fill(r *rule, data json.RawMessage) error {
 // scalars reads the keywords of r that hold no schema.
 func (c *compiler) scalars(r *rule, s *source) (err error) {
 	if s.Pattern != nil {
+		r.wanted = *s.Pattern
 		if r.pattern, err = compilePattern(*s.Pattern); err != nil {
 			return err
 		}
@@ -203,7 +206,7 @@ func (c *compiler) children(r *rule, s *source) (err error) {
 	}
 	slices.SortFunc(r.properties, func(a, b property) int { return strings.Compare(a.name, b.name) })
 	for text, data := range s.PatternProperties {
-		var p patternRule
+		p := patternRule{wanted: text}
 		if p.pattern, err = compilePattern(text); err != nil {
 			return err
 		}
@@ -212,7 +215,7 @@ func (c *compiler) children(r *rule, s *source) (err error) {
 		}
 		r.patterns = append(r.patterns, p)
 	}
-	slices.SortFunc(r.patterns, func(a, b patternRule) int { return strings.Compare(a.pattern.String(), b.pattern.String()) })
+	slices.SortFunc(r.patterns, func(a, b patternRule) int { return strings.Compare(a.wanted, b.wanted) })
 	switch text := string(s.AdditionalProperties); text {
 	case "", "true":
 	case "false":

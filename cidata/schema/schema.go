@@ -25,10 +25,10 @@ type Problem struct {
 	Path         string // keys and list indices, joined by dots; empty for the file as a whole
 	Message      string // one line, without the path
 
-	// Deprecated and Duplicate mark what cloud-init accepts: a key or form that
-	// is deprecated or has changed, of which it warns, and a key written twice,
-	// of which it silently takes the last.
-	Deprecated, Duplicate bool
+	Accepted   bool // cloud-init takes the file nevertheless
+	Deprecated bool // a key or form that is deprecated or has changed: accepted, with a warning
+	Duplicate  bool // a key written twice: accepted, the last counts
+	Unknown    bool // a key, the last of Path; accepted only where cloud-init allows any but netplan does not know it
 }
 
 // String returns line:column: path: message, as it follows the name of a file.
@@ -41,7 +41,7 @@ func (p Problem) String() string {
 
 // Valid says whether `cloud-init schema` would accept a file with these problems.
 func Valid(problems []Problem) bool {
-	return !slices.ContainsFunc(problems, func(p Problem) bool { return !p.Deprecated && !p.Duplicate })
+	return !slices.ContainsFunc(problems, func(p Problem) bool { return !p.Accepted })
 }
 
 // maxProblems is how many problems of one file are returned.
@@ -108,11 +108,31 @@ func (c *checker) networkConfig(data []byte) []Problem {
 		return finish(append(problems, Problem{Line: inner.line, Column: inner.column, Path: path,
 			Message: inner.show() + " is no mapping, write one with a version"}))
 	}
-	file := networkV2File
-	if version := inner.get("version"); version != nil && version.equalsNumber(1) {
+	file, version := networkV2File, inner.get("version")
+	if version != nil && version.equalsNumber(1) {
 		file = networkV1File
 	}
-	return finish(append(problems, c.judge(file, document)...))
+	judged := c.judge(file, document)
+	if p := wrongVersion(inner, version, path); p != nil && !Valid(judged) {
+		return finish(append(problems, *p))
+	}
+	if file == networkV2File {
+		judged = append(judged, unseen(inner, path)...)
+	}
+	return finish(append(problems, judged...))
+}
+
+// wrongVersion says in one problem what a schema, of whatever version, says in
+// several.
+func wrongVersion(network, version *value, path string) *Problem {
+	switch {
+	case version == nil:
+		return &Problem{Line: network.line, Column: network.column, Path: path, Message: `the key "version" is missing, write version: 2`}
+	case version.equalsNumber(1) || version.equalsNumber(2):
+		return nil
+	}
+	return &Problem{Line: version.line, Column: version.column, Path: strings.TrimPrefix(path+".version", "."),
+		Message: version.show() + " is no version of network configuration, write 2"}
 }
 
 func (c *checker) userData(data []byte) []Problem {
@@ -164,7 +184,7 @@ func finish(problems []Problem) []Problem {
 }
 
 func weight(p Problem) int {
-	if p.Deprecated || p.Duplicate {
+	if p.Accepted {
 		return 1
 	}
 	return 0

@@ -2,6 +2,7 @@
 # ("type", "data" in base64), one on standard output.
 import base64
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -15,9 +16,9 @@ from cloudinit.config import schema
 schema.LIBNETPLAN_AVAILABLE = False
 cloudinit.net.netplan.available = lambda *_: False
 logging.disable(logging.CRITICAL)
-schema.get_schema = lambda kind=schema.SchemaType.CLOUD_CONFIG, read=schema.get_schema, kept={}: kept.get(
-    kind
-) or kept.setdefault(kind, read(kind))
+# Once is enough, and quicker.
+schema.get_jsonschema_validator = functools.cache(schema.get_jsonschema_validator)
+schema.get_schema = functools.cache(schema.get_schema)
 
 for line in sys.stdin:
     case = json.loads(line)
