@@ -73,8 +73,13 @@ func Write(w io.Writer, d Document) error {
 	}
 	p := newPDF("Seed " + d.Name)
 	pages := flow(d.lines(codes))
+	drawn, err := drawAll(codes)
+	if err != nil {
+		return err
+	}
 	for start := 0; start < len(codes); start += perRow * perColumn {
-		c, err := codePage(p, codes[start:min(start+perRow*perColumn, len(codes))])
+		end := min(start+perRow*perColumn, len(codes))
+		c, err := codePage(p, codes[start:end], drawn[start:end])
 		if err != nil {
 			return err
 		}
@@ -120,21 +125,17 @@ func (d Document) header(c *canvas, page, pages int) {
 }
 
 // codePage draws codes in a grid, each with its number above it.
-func codePage(p *pdf, codes []Code) (*canvas, error) {
+func codePage(p *pdf, codes []Code, drawn []*matrix) (*canvas, error) {
 	c := &canvas{}
 	for i, code := range codes {
 		x := left + float64(i%perRow)*cellWidth
 		y := top + float64(i/perRow)*cellHeight
-		m, err := draw(code.Text)
-		if err != nil {
-			return nil, err
-		}
-		image, err := p.image(m)
+		image, err := p.image(drawn[i])
 		if err != nil {
 			return nil, err
 		}
 		c.text(sansBold, labelSize, x+quiet, y, []byte(code.label()))
-		c.image(image, x+quiet, y+quiet, float64(m.size)*module)
+		c.image(image, x+quiet, y+quiet, float64(drawn[i].size)*module)
 	}
 	return c, nil
 }

@@ -76,9 +76,9 @@ func read(t *testing.T, dir string) Scan {
 }
 
 func TestAScannerReadsAllCodesOfAPaper(t *testing.T) {
-	sizes := []int{1, 700, 16 << 10}
+	sizes := []int{1, 700, 9 * chunkSize}
 	if !testing.Short() {
-		sizes = append(sizes, 60<<10)
+		sizes = append(sizes, 16<<10, 60<<10)
 	}
 	for _, size := range sizes {
 		archive := noise(size, byte(size))
@@ -218,21 +218,13 @@ func TestTheRecipeOfTheDocumentationRestores(t *testing.T) {
 		t.Fatalf("%d scripts", len(scripts))
 	}
 	archive := noise(20*chunkSize+3, 14)
-	pdf := write(t, document(archive))
-	for i, lose := range []string{"", "4,11,21"} {
-		dir := pages(t, pdf)
+	// The first script reads pictures, the second codes of which some are lost.
+	lossy := t.TempDir()
+	if err := os.WriteFile(filepath.Join(lossy, "codes.txt"), scan(without(split(t, archive), 4, 11, 21)...).Text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, dir := range []string{pages(t, write(t, document(archive))), lossy} {
 		script := "set -e\nzbarimg() { command zbarimg --nodbus \"$@\" || [ $? = 4 ]; }\ntar() { :; }\ngenisoimage() { :; }\n" + string(scripts[i][1])
-		if lose != "" {
-			var keep []Code
-			for _, c := range split(t, archive) {
-				if c.Spare || !strings.Contains(","+lose+",", fmt.Sprintf(",%d,", c.Number)) {
-					keep = append(keep, c)
-				}
-			}
-			if err := os.WriteFile(filepath.Join(dir, "codes.txt"), scan(keep...).Text, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
 		cmd := exec.Command("bash", "-c", script)
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {

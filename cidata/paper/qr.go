@@ -3,8 +3,10 @@ package paper
 import (
 	"fmt"
 	"image/color"
+	"runtime"
 
 	"github.com/boombuler/barcode/qr"
+	"golang.org/x/sync/errgroup"
 )
 
 // matrix is a QR code: one byte a module, 1 is dark, without the quiet zone.
@@ -30,6 +32,20 @@ func draw(text string) (*matrix, error) {
 		}
 	}
 	return m, nil
+}
+
+// drawAll makes the QR codes of all codes, on all cores: one takes about 20 ms.
+func drawAll(codes []Code) ([]*matrix, error) {
+	drawn := make([]*matrix, len(codes))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, c := range codes {
+		group.Go(func() (err error) {
+			drawn[i], err = draw(c.Text)
+			return err
+		})
+	}
+	return drawn, group.Wait()
 }
 
 // bits packs the code into rows of whole bytes as PDF's images of 1 bit a pixel want them, 0 for dark.
