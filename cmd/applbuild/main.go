@@ -36,6 +36,7 @@ const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
+	exitNeverUp     = 2 // a machine under test: as for usage, there was nothing to judge
 	exitInterrupted = 130
 )
 
@@ -55,6 +56,9 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage
+	}
+	if errors.Is(err, errNeverUp) {
+		return exitNeverUp
 	}
 	return exitFailure
 }
@@ -112,7 +116,7 @@ appliance with a read-only dm-verity root and a unified kernel image.
 	})
 	s.globalFlags(root.PersistentFlags())
 	root.AddCommand(
-		imageCommand(s), lockCommand(s), fetchCommand(s), bootCommand(s),
+		imageCommand(s), lockCommand(s), fetchCommand(s), bootCommand(s), testCommand(s),
 		inspectCommand(s), verifyCommand(s), schemaCommand(s), initCommand(s), versionCommand(s), cidataCommand(s),
 	)
 	return root
