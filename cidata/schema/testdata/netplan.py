@@ -3,7 +3,7 @@
 import os
 import re
 
-from netplan import NetplanParserException, Parser
+from netplan import NetplanException, Parser
 
 with open("/usr/lib/x86_64-linux-gnu/libnetplan.so.1", "rb") as library:
     found = re.findall(rb"[a-z0-9-]{2,40}(?=\0)", library.read())
@@ -20,7 +20,7 @@ for kind in ("ethernets", "bonds", "bridges", "vlans"):
             try:
                 Parser().load_yaml(file)
                 keys.append(word)
-            except NetplanParserException as error:
+            except NetplanException as error:
                 if f"unknown key '{word}'" not in str(error):
                     keys.append(word)
     print(kind, *keys)
