@@ -98,11 +98,18 @@ func (d *Drive) check() error {
 // diskID is the name of a disk by its place.
 func (m *Machine) diskID(i int) string { return orDefault(m.Disks[i].ID, fmt.Sprintf("disk%d", i)) }
 
-// argv returns QEMU's command line. dir has the machine's own variable store,
-// vars, and takes what is too long for a command line.
-func (m *Machine) argv(p platform, kvm bool, dir, vars string) ([]string, error) {
+// A setting is what a start of the machine adds to it.
+type setting struct {
+	kvm      bool
+	dir      string // for what is too long for a command line
+	vars     string // the machine's own variable store
+	forwards []Forward
+}
+
+// argv returns QEMU's command line.
+func (m *Machine) argv(p platform, s setting) ([]string, error) {
 	machine, accel, cpu := p.machine, "tcg,thread=multi", "max"
-	if kvm {
+	if s.kvm {
 		accel, cpu = "kvm", "host"
 	}
 	if m.Firmware.SMM {
@@ -119,7 +126,7 @@ func (m *Machine) argv(p platform, kvm bool, dir, vars string) ([]string, error)
 		// The guest waits for the first command, so that no event is missed.
 		"-S", "-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", qmpFD), "-mon", "chardev=qmp,mode=control",
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + quote(m.Firmware.Code),
-		"-drive", "if=pflash,unit=1,format=raw,file=" + quote(vars),
+		"-drive", "if=pflash,unit=1,format=raw,file=" + quote(s.vars),
 		"-device", p.panic,
 		"-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
 		"-device", "virtio-serial-pci,id=ports",
@@ -138,8 +145,8 @@ func (m *Machine) argv(p platform, kvm bool, dir, vars string) ([]string, error)
 	for i := range m.Slots {
 		argv = append(argv, "-device", fmt.Sprintf("pcie-root-port,id=slot%d,chassis=%d,slot=%d", i, i+1, i+1))
 	}
-	argv = append(argv, m.networkArgs()...)
-	strs, err := m.smbios(dir)
+	argv = append(argv, m.networkArgs(s.forwards)...)
+	strs, err := m.smbios(s.dir)
 	if err != nil {
 		return nil, err
 	}

@@ -26,10 +26,14 @@ type treeRunner struct{ oracle.Tree }
 
 func (r treeRunner) Run(ctx context.Context, c Command) error {
 	lib := r.Path("usr/lib/x86_64-linux-gnu")
-	c.Argv = append([]string{
-		filepath.Join(lib, "ld-linux-x86-64.so.2"), "--library-path", lib, r.Path("usr/bin/" + c.Argv[0]),
-		"-L", r.Path("usr/share/qemu"), "-L", r.Path("usr/share/seabios"),
-	}, c.Argv[1:]...)
+	program := c.Argv[0]
+	argv := []string{
+		filepath.Join(lib, "ld-linux-x86-64.so.2"), "--library-path", lib + ":" + filepath.Join(lib, "swtpm"), r.Path("usr/bin/" + program),
+	}
+	if strings.HasPrefix(program, "qemu-system") {
+		argv = append(argv, "-L", r.Path("usr/share/qemu"), "-L", r.Path("usr/share/seabios"))
+	}
+	c.Argv = append(argv, c.Argv[1:]...)
 	c.Env = append(c.Env, "QEMU_MODULE_DIR="+filepath.Join(lib, "qemu"))
 	return Host{}.Run(ctx, c)
 }
@@ -55,12 +59,17 @@ func bootDisk(t *testing.T, tree oracle.Tree, dir string) string {
 		t.Fatalf("building the guest: %v: %s", err, out)
 	}
 	files := map[string]string{"init": guest}
-	modules, err := filepath.Glob(tree.Path("usr/lib/modules/*/kernel/drivers/misc/pvpanic/*.ko.xz"))
-	if err != nil || len(modules) == 0 {
-		t.Fatalf("no modules for the panic device in %s (%v)", tree.Root, err)
-	}
-	for _, m := range modules {
-		files[filepath.Base(m)] = m
+	for _, pattern := range []string{
+		"drivers/misc/pvpanic/*", "drivers/block/virtio_blk", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net",
+		"drivers/input/evdev", "drivers/acpi/button",
+	} {
+		modules, err := filepath.Glob(tree.Path("usr/lib/modules/*/kernel/" + pattern + ".ko.xz"))
+		if err != nil || len(modules) == 0 {
+			t.Fatalf("no modules %s in %s (%v)", pattern, tree.Root, err)
+		}
+		for _, m := range modules {
+			files[filepath.Base(m)] = m
+		}
 	}
 
 	efi, err := os.Create(filepath.Join(dir, "boot.efi"))

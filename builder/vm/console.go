@@ -23,7 +23,8 @@ const maxKept = 500
 type console struct {
 	to     io.Writer // may be nil
 	since  func() time.Duration
-	panics chan string // takes the first panic's line; holds one
+	panics chan string   // takes the first panic's line; holds one
+	spoke  chan struct{} // closed at the first byte
 
 	mu            sync.Mutex
 	line          []byte
@@ -34,7 +35,7 @@ type console struct {
 }
 
 func newConsole(to io.Writer, since func() time.Duration) *console {
-	return &console{to: to, since: since, panics: make(chan string, 1)}
+	return &console{to: to, since: since, panics: make(chan string, 1), spoke: make(chan struct{})}
 }
 
 // Write implements io.Writer.
@@ -42,7 +43,8 @@ func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.first == 0 && len(b) > 0 {
-		c.first = c.since()
+		c.first = max(1, c.since())
+		close(c.spoke)
 	}
 	for rest := b; len(rest) > 0; {
 		text, after, whole := bytes.Cut(rest, []byte{'\n'})

@@ -28,8 +28,9 @@ type Guest struct {
 	console  *console
 
 	guestEnds
-	lines chan Line
-	done  chan struct{}
+	lines    chan Line
+	done     chan struct{}
+	emulated chan struct{} // closed when emulation has replaced KVM
 
 	// What the loop writes; to be read after done.
 	result *Result
@@ -104,9 +105,10 @@ func (g *Guest) SetLink(ctx context.Context, up bool) error {
 }
 
 // Port returns the host's end of the virtio-serial port with a name of
-// Machine.Ports, nil for another name. What is written waits until the guest has
-// opened the port. Read ends with io.EOF after the guest's end, when all that it
-// wrote has been read.
+// Machine.Ports, nil for another name. The guest is to speak first: the firmware
+// has a driver for such ports, which swallows what is written before the guest's
+// own has taken over. Read ends with io.EOF after the guest's end, when all that
+// it wrote has been read.
 func (g *Guest) Port(name string) net.Conn {
 	if c, ok := g.ports[name]; ok {
 		return c
@@ -122,8 +124,7 @@ func (g *Guest) Forwards() []Forward {
 	return slices.Clone(g.forwards)
 }
 
-// Accel says what runs the guest: kvm or tcg. It changes once at most, where KVM
-// fails on the firmware and [AccelAuto] lets the guest be emulated instead.
+// Accel says what runs the guest: kvm or tcg.
 func (g *Guest) Accel() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -163,7 +163,7 @@ func (g *Guest) launch(ctx context.Context, kvm bool) error {
 		accel = "kvm"
 	}
 	g.result.Accel = accel
-	argv, err := g.m.argv(g.platform, kvm, g.dir, g.vars())
+	argv, err := g.m.argv(g.platform, setting{kvm, g.dir, g.vars(), g.Forwards()})
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (g *Guest) handshake(ctx context.Context, p *process) error {
 
 // noteForwards asks QEMU which free ports it took.
 func (g *Guest) noteForwards(ctx context.Context, p *process) error {
-	forwards := g.m.forwards()
+	forwards := g.Forwards()
 	if slices.ContainsFunc(forwards, func(f Forward) bool { return f.Host == 0 }) {
 		said, err := p.monitor.human(ctx, "info usernet")
 		if err != nil {

@@ -65,7 +65,7 @@ func (m *Machine) checkNetwork() error {
 }
 
 // networkArgs are QEMU's arguments for the card.
-func (m *Machine) networkArgs() []string {
+func (m *Machine) networkArgs(forwards []Forward) []string {
 	network := m.network()
 	if network == NetworkNone {
 		return []string{"-nic", "none"}
@@ -74,7 +74,7 @@ func (m *Machine) networkArgs() []string {
 	if network == NetworkIsolated {
 		backend += ",restrict=on"
 	}
-	for _, f := range m.forwards() {
+	for _, f := range forwards {
 		backend += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
 	}
 	// Without a boot ROM the firmware has nothing to try.

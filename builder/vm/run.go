@@ -15,6 +15,8 @@ const (
 	answerTime = 30 * time.Second
 	// panicTime is left for the rest of what a panicking kernel says.
 	panicTime = time.Second
+	// settleTime is how long KVM is given to bring the firmware's first word.
+	settleTime = 10 * time.Second
 	// firstGoodQEMU is the first version whose emulation of x86-64 is trusted:
 	// 7.2's cmpxchg16b is wrong, so that guests' kernels oops now and then.
 	firstGoodQEMU = 8
@@ -37,7 +39,8 @@ func (m *Machine) Run(ctx context.Context) (*Result, error) {
 	return g.Wait(context.WithoutCancel(ctx))
 }
 
-// Start boots the machine and returns as soon as its processor runs. When ctx
+// Start boots the machine and returns as soon as its processor runs; where KVM
+// may be replaced by emulation, as soon as it is seen whether it is. When ctx
 // ends, the guest's power button is pressed, and after the machine's Grace it is
 // killed. The machine must not be changed while the guest runs.
 func (m *Machine) Start(ctx context.Context) (*Guest, error) {
@@ -54,9 +57,10 @@ func (m *Machine) Start(ctx context.Context) (*Guest, error) {
 	}
 	g := &Guest{
 		m: m, platform: p, start: m.Now(), result: &Result{},
-		lines: make(chan Line), done: make(chan struct{}),
+		lines: make(chan Line), done: make(chan struct{}), emulated: make(chan struct{}),
 	}
 	g.console = newConsole(m.Console, g.since)
+	g.forwards = m.forwards()
 	err = g.prepare()
 	if err == nil {
 		err = g.connect()
@@ -70,7 +74,23 @@ func (m *Machine) Start(ctx context.Context) (*Guest, error) {
 	}
 	go readLines(g.report, g.since, g.lines)
 	go g.loop(ctx)
+	if kvm && m.Accel == AccelAuto {
+		g.settle(ctx)
+	}
 	return g, nil
+}
+
+// settle waits until the firmware speaks or KVM has failed on it.
+func (g *Guest) settle(ctx context.Context) {
+	limit := time.NewTimer(settleTime)
+	defer limit.Stop()
+	select {
+	case <-g.console.spoke:
+	case <-g.emulated:
+	case <-g.done:
+	case <-limit.C:
+	case <-ctx.Done():
+	}
 }
 
 // discard frees what a guest that did not start has.
@@ -106,6 +126,7 @@ func (g *Guest) loop(ctx context.Context) {
 		g.warn(fmt.Sprintf("%v: the guest is emulated instead", g.broken()))
 		g.result.Exit = ""
 		if err = g.launch(ctx, false); err == nil {
+			close(g.emulated)
 			g.follow(ctx)
 		}
 	}

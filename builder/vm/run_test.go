@@ -267,7 +267,7 @@ func TestArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv, err := m.argv(p, false, m.Dir, "/run/vars")
+	argv, err := m.argv(p, setting{dir: m.Dir, vars: "/run/vars", forwards: m.forwards()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestArguments(t *testing.T) {
 		}
 	}
 	m.SSHPort, m.Input = 0, strings.NewReader("")
-	argv, err = m.argv(p, true, m.Dir, "/run/vars")
+	argv, err = m.argv(p, setting{kvm: true, dir: m.Dir, vars: "/run/vars"})
 	if err != nil {
 		t.Fatal(err)
 	}

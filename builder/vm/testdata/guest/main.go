@@ -9,15 +9,10 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
-const (
-	sysFinitModule = 313 // on x86-64
-
-	// unused is a place on the disk behind its only partition, in bytes.
-	unused = 65<<20 + 8192
-)
+// unused is a place on the disk behind its only partition, in bytes.
+const unused = 65<<20 + 8192
 
 func main() {
 	for _, m := range []struct{ fs, at string }{{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}} {
@@ -34,12 +29,13 @@ func main() {
 		}
 	}
 	fmt.Println("guest: mode", mode)
+	if mode == "serve" {
+		serve()
+		return
+	}
 	for _, m := range []string{"/pvpanic.ko.xz", "/pvpanic-mmio.ko.xz"} {
-		if f, err := os.Open(m); err == nil && mode == "pvpanic" {
-			empty := []byte{0}
-			const compressed = 4 // MODULE_INIT_COMPRESSED_FILE
-			_, _, e := syscall.Syscall(sysFinitModule, f.Fd(), uintptr(unsafe.Pointer(&empty[0])), compressed)
-			fmt.Println("guest: module", m, e)
+		if mode == "pvpanic" {
+			fmt.Println("guest: module", m, load(m))
 		}
 	}
 	if disk, err := os.OpenFile("/dev/nvme0n1", os.O_WRONLY|syscall.O_SYNC, 0); err == nil {
@@ -62,21 +58,9 @@ func main() {
 }
 
 func report(mode, cmdline string) {
-	var port *os.File
-	for range 100 {
-		names, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
-		for _, n := range names {
-			if b, _ := os.ReadFile(n); strings.TrimSpace(string(b)) == "applbuild.report" {
-				port, _ = os.OpenFile("/dev/"+filepath.Base(filepath.Dir(n)), os.O_WRONLY, 0)
-			}
-		}
-		if port != nil {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if port == nil {
-		fmt.Println("guest: no port")
+	port, err := openPort("applbuild.report", os.O_WRONLY)
+	if err != nil {
+		fmt.Println("guest:", err)
 		return
 	}
 	defer port.Close()
