@@ -51,8 +51,12 @@ func (l *loader) checkPart(p part) {
 	case "":
 		l.problems = append(l.problems, unknownKind(p.data, p.at))
 	case typeCloudConfig:
-		l.judged(schema.CloudConfig(p.data), p.at)
 		n, _ := parseYAML(p.data, p.at, true)
+		if p.archived && (n == nil || n.kind != mapping) {
+			l.warn(p.at(1, 1), "passed over, since it is no mapping of a cloud-config", "begin it with what it is: "+knownLines)
+			return
+		}
+		l.judged(schema.CloudConfig(p.data), p.at)
 		l.secrets(n)
 	case typeJinja:
 		l.checkTemplate(p)
@@ -72,18 +76,14 @@ func (l *loader) warn(pos Position, what, do string) {
 	l.warnings = append(l.warnings, &Error{Position: pos, What: what, Do: do})
 }
 
-// judged takes over what cloud-init's schema says. Keys written twice are refused, though cloud-init takes the last.
+// judged takes over what cloud-init's schema says.
 func (l *loader) judged(problems []schema.Problem, at place) {
 	for _, p := range problems {
 		what := p.Message
 		if p.Path != "" {
 			what = p.Path + ": " + what
 		}
-		e := &Error{Position: at(p.Line, p.Column), What: what}
-		if p.Duplicate {
-			e.Do = "remove one of the two"
-		}
-		if p.Deprecated {
+		if e := (&Error{Position: at(p.Line, p.Column), What: what}); p.Accepted {
 			l.warnings = append(l.warnings, e)
 		} else {
 			l.problems = append(l.problems, e)
@@ -91,30 +91,24 @@ func (l *loader) judged(problems []schema.Problem, at place) {
 	}
 }
 
-// judgedNetwork takes over what cloud-init's schema says, but only warns of keys that netplan knows: where netplan
-// configures the network, cloud-init hands them through.
+// judgedNetwork takes over what cloud-init's schema says of a network-config. Where netplan configures the network,
+// cloud-init hands a version 2 through: so a key that only netplan knows is a warning, and one that netplan does not
+// know, with which the machine would have no network, a problem.
 func (l *loader) judgedNetwork(problems []schema.Problem, at place) {
 	for _, p := range problems {
-		name := p.Path[strings.LastIndexByte(p.Path, '.')+1:]
-		if strings.HasPrefix(p.Message, "unknown key") && slices.Contains(netplanKeys, name) {
+		if name := p.Path[strings.LastIndexByte(p.Path, '.')+1:]; p.Unknown && slices.Contains(netplanKeys, name) {
 			l.warn(at(p.Line, p.Column), p.Path+": netplan knows this key, cloud-init's schema does not", "use it only where netplan configures the network")
-		} else {
-			l.judged([]schema.Problem{p}, at)
+			continue
 		}
+		p.Accepted = p.Accepted && !p.Unknown
+		l.judged([]schema.Problem{p}, at)
 	}
 }
 
 // netplanKeys are keys of netplan's YAML (netplan's documentation, "YAML configuration") that cloud-init's schema of
-// version 2 lacks.
+// version 2 refuses: kinds of interfaces, and what a route may have.
 var netplanKeys = []string{
 	"dummy-devices", "modems", "nm-devices", "openvswitch", "tunnels", "virtual-ethernets", "vrfs", "wifis",
-	"accept-ra", "activation-mode", "auth", "critical", "delay-virtual-functions-rebind", "dhcp-identifier",
-	"embedded-switch-mode", "emit-lldp", "gateway4", "gateway6", "generic-receive-offload",
-	"generic-segmentation-offload", "ignore-carrier", "infiniband-mode", "ipv6-address-generation",
-	"ipv6-address-token", "ipv6-mtu", "ipv6-privacy", "large-receive-offload", "link", "link-local", "neigh-suppress",
-	"networkmanager", "optional-addresses", "ra-overrides", "receive-checksum-offload", "regulatory-domain",
-	"routing-policy", "tcp-segmentation-offload", "tcp6-segmentation-offload", "transmit-checksum-offload",
-	"virtual-function-count",
 	"advertised-mss", "advertised-receive-window", "congestion-window", "from", "mtu", "on-link", "scope", "table",
 	"type",
 }
@@ -131,7 +125,7 @@ func (l *loader) checkTemplate(p part) {
 		}
 		return
 	}
-	inner := part{p.name, lineKind(rest), rest, at}
+	inner := part{name: p.name, contentType: lineKind(rest), data: rest, at: at}
 	if inner.contentType == typeJinja {
 		inner.contentType = ""
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,21 +103,37 @@ type cloudInitPart struct {
 }
 
 // cloudInitParts has cloud-init take user-data apart.
-func cloudInitParts(t *testing.T, inputs [][]byte) [][]cloudInitPart {
+func cloudInitParts(t *testing.T, root string, inputs [][]byte) [][]cloudInitPart {
 	t.Helper()
-	root := cloudInitTree(t)
-	script, err := os.ReadFile("testdata/parts.py")
+	var lines []any
+	for _, data := range inputs {
+		lines = append(lines, data)
+	}
+	results := make([][]cloudInitPart, len(inputs))
+	decoder := json.NewDecoder(inTree(t, root, "testdata/parts.py", lines))
+	for i := range results {
+		if err := decoder.Decode(&results[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return results
+}
+
+// inTree runs a Python script in the tree, with one JSON value a line on its standard input, and returns what it says.
+func inTree(t *testing.T, root, script string, lines []any) io.Reader {
+	t.Helper()
+	text, err := os.ReadFile(script)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var stdin, stdout, stderr bytes.Buffer
 	encoder := json.NewEncoder(&stdin)
-	for _, data := range inputs {
-		if err := encoder.Encode(data); err != nil {
+	for _, line := range lines {
+		if err := encoder.Encode(line); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("/usr/bin/python3", "-c", string(script))
+	cmd := exec.Command("/usr/bin/python3", "-c", string(text))
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
@@ -124,14 +141,7 @@ func cloudInitParts(t *testing.T, inputs [][]byte) [][]cloudInitPart {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %s", err, stderr.Bytes())
 	}
-	results := make([][]cloudInitPart, len(inputs))
-	decoder := json.NewDecoder(&stdout)
-	for i := range results {
-		if err := decoder.Decode(&results[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return results
+	return &stdout
 }
 
 // ourParts takes user-data apart as cloud-init shows it: without what only holds other parts, and with one word for a
@@ -155,6 +165,7 @@ func showPart(contentType string, data []byte) string {
 }
 
 func TestUserDataComesApartAsInCloudInit(t *testing.T) {
+	root := cloudInitTree(t)
 	var inputs [][]byte
 	for _, name := range []string{"web", "parts"} {
 		data, _ := load(t, filepath.Join("testdata", name, "seed.yml"), LoadOptions{}).File(UserData)
@@ -168,7 +179,7 @@ func TestUserDataComesApartAsInCloudInit(t *testing.T) {
 		inputs = append(inputs, []byte(text))
 	}
 	inputs = append(inputs, mixed(t, inputs[:4]))
-	for i, theirs := range cloudInitParts(t, inputs) {
+	for i, theirs := range cloudInitParts(t, root, inputs) {
 		var want []string
 		for _, p := range theirs {
 			want = append(want, showPart(p.Type, p.Data))
@@ -176,6 +187,68 @@ func TestUserDataComesApartAsInCloudInit(t *testing.T) {
 		got, err := ourParts(inputs[i])
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%q comes apart as\n%s\n(%v), in cloud-init as\n%s", inputs[i], strings.Join(got, "\n"), err, strings.Join(want, "\n"))
+		}
+	}
+}
+
+// cloud-init's own examples are taken where `cloud-init schema` takes them, and refused where it refuses them. The keys
+// in them are let in.
+func TestExamplesOfCloudInitAreJudgedAsByCloudInit(t *testing.T) {
+	root := cloudInitTree(t)
+	names, err := filepath.Glob(filepath.Join(root, "usr/share/doc/cloud-init/examples/*.txt"))
+	if err != nil || len(names) < 30 {
+		t.Fatalf("%d examples, %v", len(names), err)
+	}
+	var lines []any
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, map[string]any{"type": "cloud-config", "data": data})
+	}
+	decoder := json.NewDecoder(inTree(t, root, "schema/testdata/judge.py", lines))
+	for _, name := range names {
+		var theirs struct {
+			Valid bool
+			Why   string
+		}
+		if err := decoder.Decode(&theirs); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load("", LoadOptions{Settings: Settings{UserData: []string{name}}, AllowSecrets: true})
+		if theirs.Valid != (err == nil) {
+			t.Errorf("%s: %v; cloud-init: %v %s", filepath.Base(name), err, theirs.Valid, theirs.Why)
+		}
+	}
+}
+
+// What is written as YAML is read by cloud-init's YAML, which is another version, as the same text.
+func TestTextsReachCloudInitUnchanged(t *testing.T) {
+	root := cloudInitTree(t)
+	texts := []string{
+		"", " ", "\n", "a\n", "a\n\n", "\na", " a\n b\n", "a\n ", "a \nb", "\ta\n", "a\tb", "a\r\nb", "a\rb", "\x00", "\x1b[0m", "\u0085", "\u2028\n", "\ufeff",
+		"y", "n", "yes", "No", "on", "OFF", "true", "null", "~", "1", "01", "0o7", "0x1F", "1_000", "1e3", "1:30", "190:20:30", ".inf", "-.5", "2001-01-01", "=", "<<",
+		"-", "--", "---", "...", "- a", "a: b", "a:", ":a", "#a", "a #b", "a#b", "?", "? a", "!a", "&a", "*a", "%a", "@a", "`a", "|", ">", "[a", "a]", "{a", "a, b", "'a'", "\"a\"", "a'b", "\\", "a\\nb",
+		"{{ x }}", "grüß", "😀", "日本\n語", strings.Repeat("long ", 1000), strings.Repeat("x", 5000) + "\n", "$6$a$b", "ALL=(ALL) NOPASSWD:ALL", "-----BEGIN-----\nabc=\n",
+	}
+	list := listNode(Position{})
+	for _, s := range texts {
+		list.items = append(list.items, textNode(s, Position{}))
+	}
+	n := mapNode(Position{})
+	n.set("texts", list)
+	data, _, err := render(n, cloudConfigHeader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := json.NewDecoder(inTree(t, root, "testdata/texts.py", []any{data})).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range texts {
+		if i >= len(got) || got[i] != want {
+			t.Errorf("%q became %q", want, got[i])
 		}
 	}
 }
@@ -189,13 +262,7 @@ func mixed(t *testing.T, contents [][]byte) []byte {
 		files[name] = string(data)
 		set.UserData = append(set.UserData, name)
 	}
-	script, err := os.ReadFile("testdata/parts.py")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files["testdata/parts.py"] = string(script)
-	write(t, files)
-	s := load(t, "", LoadOptions{Settings: set})
+	s := load(t, "", LoadOptions{Settings: set, readFile: func(name string) ([]byte, error) { return []byte(files[name]), nil }})
 	data, _ := s.File(UserData)
 	return data
 }

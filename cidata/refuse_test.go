@@ -236,7 +236,7 @@ var refused = []struct {
 		"u:1:1: first line \"#cloudconfig\" is none that cloud-init knows: write #cloud-config, and nothing else in that line",
 	}},
 	{userData("#cloud-config\nhostname: a\nhostname: b\n"), []string{
-		"u:3:1: the key \"hostname\" is written a second time, only this one counts: remove one of the two",
+		"warning: u:3:1: the key \"hostname\" is written a second time…",
 	}},
 	{userData("#cloud-config\n- a\n"), []string{
 		"u:2:1: the cloud-config is a list, write a mapping (key: value)",
@@ -269,7 +269,7 @@ var refused = []struct {
 	{userData("#cloud-config-archive\n- type: text/cloud-config\n  content: |\n    usrs: 1\n    hostname: 2\n- hello\n"), []string{
 		"u, item 1:1:1: usrs: unknown key, did you mean users?",
 		"u, item 1:2:11: hostname: 2 is not of type…",
-		"u, item 2:1:1: the cloud-config is \"hello\", write a mapping (key: value)"}},
+		"warning: u, item 2:1:1: passed over, since it is no mapping of a cloud-config…"}},
 	{userData("#cloud-config-archive\na: b\n"), []string{
 		"u:2:1: the archive is a mapping: write a list of texts, or of mappings with type and content",
 	}},

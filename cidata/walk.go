@@ -2,6 +2,7 @@ package cidata
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/base64"
 	"errors"
@@ -29,6 +30,7 @@ type part struct {
 	contentType string // as cloud-init takes it
 	data        []byte
 	at          place
+	archived    bool // an item of an archive
 }
 
 // A walker takes user-data apart as cloud-init's UserDataProcessor does, without fetching anything.
@@ -61,7 +63,7 @@ func (w *walker) whole(data []byte, name string, at place, depth int) {
 		w.message(data, at, depth)
 		return
 	}
-	w.typed(part{name, lineKind(data), data, at}, depth)
+	w.typed(part{name: name, contentType: lineKind(data), data: data, at: at}, depth)
 }
 
 func (w *walker) fits(data []byte, at place, depth int) bool {
@@ -176,7 +178,7 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 	if strings.HasPrefix(contentType, "application/") && (strings.Contains(contentType, "gzip") || strings.Contains(contentType, "gunzip") || strings.HasPrefix(contentType, "application/x-compress")) {
 		w.gunzip(body, at, func(data []byte, at place) {
 			if w.fits(data, at, depth) {
-				w.typed(part{name, lineKind(data), data, at}, depth)
+				w.typed(part{name: name, contentType: lineKind(data), data: data, at: at}, depth)
 			}
 		})
 		return
@@ -192,7 +194,7 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 			contentType = kind
 		}
 	}
-	w.typed(part{name, contentType, body, at}, depth)
+	w.typed(part{name: name, contentType: contentType, data: body, at: at}, depth)
 }
 
 // multipart takes the parts of a message apart.
@@ -293,18 +295,12 @@ func (w *walker) archive(p part, depth int) {
 
 // item visits one part of an archive.
 func (w *walker) item(item *node, data []byte, at place, depth int) {
-	p := part{contentType: typeCloudConfig, data: data, at: at}
-	if kind := lineKind(data); kind != "" {
-		p.contentType = kind
-	}
+	p := part{contentType: cmp.Or(lineKind(data), typeCloudConfig), data: data, at: at, archived: true}
 	if t := item.get("type"); t != nil {
 		p.contentType = t.value
 	}
 	if name := item.get("filename"); name != nil {
 		p.name = name.value
-	}
-	if p.contentType == typePlain {
-		p.contentType = lineKind(data)
 	}
 	w.typed(p, depth)
 }
