@@ -178,6 +178,28 @@ func TestOpenPGPArchivesAreOpenedByTheirRecipientsOnly(t *testing.T) {
 	}
 }
 
+func TestMessagesForAPassphraseAreNotRead(t *testing.T) {
+	var out bytes.Buffer
+	w, err := openpgp.SymmetricallyEncrypt(&out, []byte("sesame"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seal.DecryptOpenPGP(out.Bytes(), openpgp.EntityList{entity(t)}, []byte("sesame"), now); !errors.Is(err, seal.ErrNoKey) {
+		t.Error(err)
+	}
+}
+
+func TestTextIsNoArchive(t *testing.T) {
+	for _, text := range []string{"", "APPLSEED1:", "Übersicht", "\u0280", "Ҁ", "\ufeffA", "\xff\xfeA\x00"} {
+		if form := seal.FormOf([]byte(text)); form != seal.Unknown {
+			t.Errorf("%q: %v", text, form)
+		}
+	}
+}
+
 func TestGnuPGDecryptsArchives(t *testing.T) {
 	tool(t, "gpg", "gnupg")
 	home, err := os.MkdirTemp("", "gpg")

@@ -18,21 +18,19 @@ const pgpArmor = "-----BEGIN PGP MESSAGE-----"
 
 var errNoKeys = errors.New("OpenPGP keys: none in it: export some with gpg --export")
 
-// isPGPMessage reports whether data begins with a packet that messages begin with (RFC 9580, section 5): one of
-// session keys, of encrypted data or a marker.
+// isPGPMessage reports whether data begins with a packet that messages to the owners of keys begin with (RFC 9580,
+// section 5): their encrypted session key, or a marker. Text in UTF-8 begins with neither.
 func isPGPMessage(data []byte) bool {
-	if len(data) == 0 || data[0]&0x80 == 0 {
+	const sessionKey, marker = 1, 10
+	if len(data) < 2 || data[0]&0x80 == 0 {
 		return false
 	}
-	kind := data[0] >> 2 & 0xf
-	if data[0]&0x40 != 0 {
-		kind = data[0] & 0x3f
+	if data[0]&0x40 == 0 { // the older format of packets
+		kind := data[0] >> 2 & 0xf
+		return kind == sessionKey || kind == marker
 	}
-	switch kind {
-	case 1, 3, 9, 10, 18, 20:
-		return true
-	}
-	return false
+	kind := data[0] & 0x3f
+	return kind == sessionKey || kind == marker && data[1] == 3
 }
 
 // ParseOpenPGPKeys reads OpenPGP keys, public or secret: binary, or any number of armoured blocks one after the other.
@@ -127,23 +125,23 @@ func DecryptOpenPGP(data []byte, keys openpgp.EntityList, passphrase []byte, now
 	return out, nil
 }
 
-// unlock tries the passphrase on each key, and on the message where that has one itself, once.
+// unlock tries the passphrase on each key once. Messages encrypted with a passphrase itself are not read: a hostile one
+// can ask for as much memory as it likes to derive its key (RFC 9580, section 3.7.1.4).
 func unlock(passphrase []byte) openpgp.PromptFunction {
 	asked := false
-	return func(keys []openpgp.Key, symmetric bool) ([]byte, error) {
+	return func(keys []openpgp.Key, _ bool) ([]byte, error) {
+		if len(keys) == 0 {
+			return nil, ErrNoKey
+		}
 		if asked || len(passphrase) == 0 {
 			return nil, ErrPassphrase
 		}
 		asked = true
-		opened := false
 		for _, key := range keys {
-			if key.PrivateKey != nil && key.PrivateKey.Encrypted && key.PrivateKey.Decrypt(passphrase) == nil {
-				opened = true
+			if key.PrivateKey.Decrypt(passphrase) == nil {
+				return nil, nil
 			}
 		}
-		if !opened && !symmetric {
-			return nil, ErrPassphrase
-		}
-		return passphrase, nil
+		return nil, ErrPassphrase
 	}
 }

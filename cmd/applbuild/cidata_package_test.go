@@ -78,6 +78,19 @@ func openpgpKey(t *testing.T, passphrase string) (public, secret string) {
 	return public, secret
 }
 
+// decryptedByAge returns the archive as age(1) decrypts it.
+func decryptedByAge(t *testing.T, sealed, identity string) string {
+	t.Helper()
+	if _, err := exec.LookPath("age"); err != nil {
+		t.Skip("SKIPPED: age is missing, which decrypts archives: install age")
+	}
+	name := filepath.Join(t.TempDir(), "seed.tar.gz")
+	if out, err := exec.Command("age", "-d", "-i", identity, "-o", name, sealed).CombinedOutput(); err != nil {
+		t.Fatalf("age: %v: %s", err, out)
+	}
+	return name
+}
+
 // scanPaper renders a PDF and reads its codes.
 func scanPaper(t *testing.T, pdf string) string {
 	t.Helper()
@@ -128,6 +141,7 @@ func TestASeedComesBackFromPaperAndArchivesBitForBit(t *testing.T) {
 		for _, args := range [][]string{
 			{filepath.Join(dir, "web1.tar.gz.age"), "--identity", identity},
 			{filepath.Join(dir, "web1.tar.gz.gpg"), "--openpgp-secret-key", secret, "--passphrase-file", passphrase},
+			{decryptedByAge(t, filepath.Join(dir, "web1.tar.gz.age"), identity)},
 			{scanPaper(t, filepath.Join(dir, "web1.pdf"))},
 		} {
 			back := filepath.Join(t.TempDir(), "seed.iso")
