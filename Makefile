@@ -11,7 +11,10 @@ TEST_PACKAGES := gcc libc6-dev git ca-certificates curl \
 	apt gpgv mmdebstrap debian-archive-keyring uidmap passwd sudo procps util-linux mount \
 	squashfs-tools erofs-utils e2fsprogs dosfstools mtools cryptsetup-bin \
 	fdisk gdisk systemd systemd-container binutils cpio zstd xz-utils file \
-	openssl osslsigncode busybox-static kmod bzip2 diffutils
+	openssl osslsigncode busybox-static kmod bzip2 diffutils \
+	xfsprogs btrfs-progs \
+	xorriso genisoimage libarchive-tools cloud-image-utils \
+	poppler-utils zbar-tools age gnupg python3
 
 .PHONY: image build test unit integration lint install-test-packages bench fuzz soak clean
 
@@ -48,7 +51,7 @@ unit:
 # All tests: real archives, oracles, boots. One package at a time, because the
 # boots are timed. What is skipped is listed, with the reason; CI may skip what
 # a machine cannot have (KVM, a host program's newer feature), nothing else.
-MAY_SKIP := KVM is missing|has no zstd|run as an ordinary user
+MAY_SKIP := KVM is missing|has no zstd|run as an ordinary user|kernel has no|has no DETERMINISTIC_SEED
 
 integration:
 	@mkdir -p bin

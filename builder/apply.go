@@ -33,7 +33,7 @@ func (e *edits) apply(t *tree.Tree, clock time.Time) (close func(), err error) {
 		func() error { return e.users(t, clock) },
 		func() error {
 			for i := range e.Files {
-				c, err := e.file(t, &e.Files[i])
+				c, err := e.Files[i].put(t, t)
 				if err != nil {
 					return fmt.Errorf("%s: file /%s: %w", e.Files[i].At, e.Files[i].Path, err)
 				}
@@ -200,10 +200,11 @@ func (e *edits) users(t *tree.Tree, clock time.Time) error {
 	return nil
 }
 
-// file puts one of the recipe's files into the tree.
-func (e *edits) file(t *tree.Tree, f *fileEdit) (close func() error, err error) {
+// put puts a file into a tree, with the numbers that another one, or the same,
+// has for its owner.
+func (f *fileEdit) put(t, owners *tree.Tree) (close func() error, err error) {
 	nothing := func() error { return nil }
-	uid, gid, err := accounts.Resolve(accountTree{editTree{t}}, f.Owner.User, f.Owner.Group)
+	uid, gid, err := accounts.Resolve(accountTree{editTree{owners}}, f.Owner.User, f.Owner.Group)
 	if err != nil {
 		return nothing, err
 	}

@@ -44,25 +44,25 @@ func (img *build) esp(ctx context.Context, d *store.Draft, image *io.SectionRead
 }
 
 // disk assembles the GPT disk and writes everything that goes beside it.
-func (img *build) disk(ctx context.Context, o ImageOptions, root, boot, kernel *store.Result) (*Built, error) {
-	built := &Built{RootHash: root.Values[valueRootHash]}
+func (img *build) disk(ctx context.Context, o ImageOptions, made results) (*Built, error) {
+	built := &Built{RootHash: made.root.Values[valueRootHash]}
 	err := img.stage(stageDisk, func() (bool, error) {
 		set, err := output.New(o.Dir, o.Force)
 		if err != nil {
 			return false, err
 		}
 		defer set.Abort()
-		partitions, err := img.assemble(ctx, set, root, kernel)
+		partitions, err := img.assemble(ctx, set, made)
 		if outOfSpace(err) {
 			err = full(o.Dir, "--output")
 		}
 		if err != nil {
 			return false, err
 		}
-		if err := img.writeBeside(ctx, set, root, kernel); err != nil {
+		if err := img.writeBeside(ctx, set, made.root, made.uki); err != nil {
 			return false, err
 		}
-		if err := img.describeImage(ctx, set, partitions, root, boot, kernel); err != nil {
+		if err := img.describeImage(ctx, set, partitions, made); err != nil {
 			return false, err
 		}
 		if built.Files, err = set.Commit(ctx); err != nil {
@@ -79,7 +79,7 @@ func (img *build) disk(ctx context.Context, o ImageOptions, root, boot, kernel *
 const stageDisk = "disk"
 
 // assemble writes the disk itself.
-func (img *build) assemble(ctx context.Context, set *output.Set, root, kernel *store.Result) (*disk.Plan, error) {
+func (img *build) assemble(ctx context.Context, set *output.Set, made results) (*disk.Plan, error) {
 	layout := disk.Layout{DiskUUID: img.seed.UUID("disk")}
 	var opened []*os.File
 	defer func() {
@@ -105,11 +105,12 @@ func (img *build) assemble(ctx context.Context, set *output.Set, root, kernel *s
 	if err != nil {
 		return nil, err
 	}
-	if kernel != nil {
-		if err := add(kernel, fileESP, disk.Partition{Type: disk.TypeESP, UUID: img.seed.UUID("esp partition"), Label: "ESP"}); err != nil {
+	if made.uki != nil {
+		if err := add(made.uki, fileESP, disk.Partition{Type: disk.TypeESP, UUID: img.seed.UUID("esp partition"), Label: "ESP"}); err != nil {
 			return nil, err
 		}
 	}
+	root := made.root
 	rootID, hashID, err := img.rootUUIDs(root)
 	if err != nil {
 		return nil, err
@@ -120,6 +121,12 @@ func (img *build) assemble(ctx context.Context, set *output.Set, root, kernel *s
 	}
 	if img.recipe.Root.Verity {
 		if err := add(root, fileHashes, disk.Partition{Type: types.Verity, UUID: hashID, Label: label + "-verity", Attributes: disk.AttrReadOnly}); err != nil {
+			return nil, err
+		}
+	}
+	for i, v := range img.volumes {
+		p := disk.Partition{Type: partitionType(v.Partition), UUID: img.seed.UUID("partition " + v.Partition.Name), Label: v.Partition.Label}
+		if err := add(made.volumes[i], fileVolume, p); err != nil {
 			return nil, err
 		}
 	}
@@ -180,7 +187,8 @@ func writeOutput(set *output.Set, name string, data []byte) error {
 }
 
 // describeImage writes the manifest and the bill of materials.
-func (img *build) describeImage(ctx context.Context, set *output.Set, plan *disk.Plan, root, boot, kernel *store.Result) error {
+func (img *build) describeImage(ctx context.Context, set *output.Set, plan *disk.Plan, made results) error {
+	root, boot, kernel := made.root, made.boot, made.uki
 	var in inventory
 	data, err := readResult(ctx, root, filePackages)
 	if err != nil {

@@ -41,6 +41,7 @@ type build struct {
 	seed    seed.Seed
 	edits   *edits // what the recipe changes in the base tree
 	keys    keys
+	volumes []*volume
 	tools   *toolsTree
 }
 
@@ -109,6 +110,9 @@ func (b *Builder) newBuild(ctx context.Context, recipe *recipes.Recipe, l *lock.
 	if img.edits, err = readEdits(ctx, recipe, l); err != nil {
 		return nil, err
 	}
+	if err := img.readVolumes(ctx); err != nil {
+		return nil, err
+	}
 	if img.keys, err = img.plan(); err != nil {
 		return nil, err
 	}
@@ -155,7 +159,17 @@ func (img *build) run(ctx context.Context, o ImageOptions) (*Built, error) {
 			return nil, err
 		}
 	}
-	return img.disk(ctx, o, root, boot, uki)
+	volumes, err := img.volumeStages(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	return img.disk(ctx, o, results{root: root, boot: boot, uki: uki, volumes: volumes})
+}
+
+// results are what a disk is put together from.
+type results struct {
+	root, boot, uki *store.Result // boot and uki are nil where nothing boots
+	volumes         []*store.Result
 }
 
 // firstCause prefers the caller's cancellation to what it caused below.

@@ -12,12 +12,13 @@ import (
 // Versions of the stages: raised when a stage makes something else of the same
 // parameters.
 const (
-	toolsVersion = 1
-	baseVersion  = 1
-	bootVersion  = 1
-	rootVersion  = 1
-	ukiVersion   = 1
-	diskVersion  = 1
+	toolsVersion  = 1
+	baseVersion   = 1
+	bootVersion   = 1
+	rootVersion   = 1
+	ukiVersion    = 1
+	volumeVersion = 1
+	diskVersion   = 1
 )
 
 // keys are the content keys of an image's stages.
@@ -78,6 +79,15 @@ func (img *build) plan() (keys, error) {
 		Boot                         recipes.Boot
 		Clock                        int64
 	}{img.commandLine(""), r.Name, r.Version, r.Seed, r.Boot, clock}, k.boot, k.root, k.tools)
+	ends := []plan.Key{k.uki, k.root}
+	for _, v := range img.volumes {
+		inputs := []plan.Key{k.tools}
+		if v.names() {
+			inputs = append(inputs, k.root)
+		}
+		v.key = key("volume", volumeVersion, v, inputs...)
+		ends = append(ends, v.key)
+	}
 	digest, digestErr := r.Digest()
 	if err == nil {
 		err = digestErr
@@ -86,7 +96,7 @@ func (img *build) plan() (keys, error) {
 		Recipe  string
 		Sources []lock.Source
 		Clock   int64
-	}{digest, img.lock.Sources, clock}, k.uki, k.root)
+	}{digest, img.lock.Sources, clock}, ends...)
 	return k, err
 }
 

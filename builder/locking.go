@@ -49,6 +49,13 @@ func (b *Builder) inputsOf(recipe *recipes.Recipe, release *distro.Release) lock
 		Packages: wanted(recipe, release),
 		ToolTree: release.ToolPackages(b.settings.HostArch),
 	}
+	for _, p := range recipe.Partitions {
+		if len(p.Contents) > 0 {
+			in.ToolTree = append(in.ToolTree, release.FilesystemPackages(p.Filesystem)...)
+		}
+	}
+	sort.Strings(in.ToolTree)
+	in.ToolTree = slices.Compact(in.ToolTree)
 	if !recipe.Snapshot.IsZero() {
 		in.Snapshot = recipe.Snapshot.UTC().Format("20060102T150405Z")
 	}
@@ -91,9 +98,7 @@ func wanted(recipe *recipes.Recipe, release *distro.Release) []string {
 func bootPackages(recipe *recipes.Recipe, release *distro.Release) []string {
 	names := slices.Concat(release.InitrdPackages(recipe.Architecture), release.StubPackages(recipe.Architecture))
 	for _, filesystem := range partitionFilesystems(recipe) {
-		if makes := filesystemPackages[filesystem]; makes != "" {
-			names = append(names, makes)
-		}
+		names = append(names, release.FilesystemPackages(filesystem)...)
 	}
 	sort.Strings(names)
 	return slices.Compact(names)

@@ -10,10 +10,6 @@ import (
 	"github.com/applbuild/applbuild/rootfs/overlay"
 )
 
-// filesystemPackages are the packages with the programs of a partition's file
-// system, where the initrd has them not anyway.
-var filesystemPackages = map[string]string{recipes.XFS: "xfsprogs", recipes.Btrfs: "btrfs-progs"}
-
 // partitionFilesystems are the file systems of the recipe's partitions, sorted.
 func partitionFilesystems(r *recipes.Recipe) []string {
 	var list []string

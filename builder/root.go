@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"os"
 	"time"
 
@@ -61,6 +63,9 @@ func (img *build) root(ctx context.Context, base *store.Result) (*store.Result, 
 			return fmt.Errorf("the tree has no os-release: %w: add the package base-files", err)
 		}
 		d.Set(valueOSRelease, string(release))
+		if err := keepAccounts(t, d); err != nil {
+			return err
+		}
 		source := &treeSource{tree: t, clock: img.clock, progress: func(done int64) {
 			img.settings.Observer.StageProgress(stageRoot, done, base.Size(fileBase))
 		}}
@@ -75,6 +80,21 @@ func (img *build) root(ctx context.Context, base *store.Result) (*store.Result, 
 		}
 		return img.hash(ctx, d)
 	})
+}
+
+// keepAccounts notes the tree's users and groups for the partitions that have
+// contents.
+func keepAccounts(t *tree.Tree, d *store.Draft) error {
+	for _, name := range []string{filePasswd, fileGroup} {
+		data, err := t.ReadFile("etc/" + name)
+		if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			return err
+		}
+		if err := writeFile(d, name, data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openTree indexes the base tree's tar and adds the device nodes that no

@@ -106,10 +106,10 @@ func (r *Recipe) Partition(name string) *Partition {
 func (p *Partition) Mounted() bool { return p.Filesystem != Swap }
 
 // least is the smallest size in bytes that a file system can be made in and is of use.
-var least = map[string]Size{Ext4: 16 << 20, XFS: 300 << 20, Btrfs: 128 << 20, Swap: 1 << 20}
+var least = map[string]Size{Ext4: 32 << 20, XFS: 300 << 20, Btrfs: 256 << 20, Swap: 1 << 20}
 
 // mostLabel is the length of a file system's label in bytes.
-var mostLabel = map[string]int{Ext4: 16, XFS: 12, Btrfs: 36, Swap: 16}
+var mostLabel = map[string]int{Ext4: 16, XFS: 12, Btrfs: 36, Swap: 15}
 
 const defaultMin = 256 << 20
 

@@ -152,6 +152,25 @@ func (o Options) binds() []bind {
 	return list
 }
 
+// unitName is the name of a unit for a path, without a suffix (systemd.unit(5),
+// "String Escaping for Inclusion in Unit Names").
+func unitName(path string) string {
+	var b strings.Builder
+	for i, c := range []byte(path) {
+		switch {
+		case c == '/':
+			b.WriteByte('-')
+		case c == '.' && i == 0, !strings.ContainsRune(unitCharacters, rune(c)):
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+const unitCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_."
+
 // table is what the state program reads: partitions in the order of the disk,
 // one overlay for each holder, mounts in their order.
 func (o Options) table() string {
@@ -201,6 +220,11 @@ func (o Options) partitionFiles() []File {
 		if p.Mount != "" {
 			list = append(list, directory(strings.TrimPrefix(p.Mount, "/"), 0o755))
 		}
+	}
+	for _, m := range o.binds() {
+		// They are in use to the very end: systemd-shutdown unmounts them when no
+		// process is left, the manager could only fail to.
+		list = append(list, file("usr/lib/systemd/system/"+unitName(m.path)+".mount.d/10-applbuild.conf", "[Unit]\nDefaultDependencies=no\n"))
 	}
 	if tmpfiles != "" {
 		list = append(list, file("usr/lib/tmpfiles.d/applbuild-partitions.conf", tmpfiles))
