@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -32,6 +33,11 @@ type Finding struct {
 	Kind Kind
 	Line int    // its number in the log, from 1 on
 	Text string // without escape sequences and control characters
+}
+
+// String names the kind, the line's number and the line.
+func (f Finding) String() string {
+	return fmt.Sprintf("%s, line %d of the console: %s", f.Kind, f.Line, f.Text)
 }
 
 const (

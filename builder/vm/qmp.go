@@ -137,17 +137,23 @@ func (m *monitor) call(ctx context.Context, command string, arguments any, files
 	if _, _, err := m.conn.WriteMsgUnix(append(b, '\n'), rights, nil); err != nil {
 		return nil, fmt.Errorf("vm: telling QEMU to %s: %w", command, errors.Join(errGone, err))
 	}
+	var got message
 	select {
-	case got := <-to:
-		if got.Error != nil {
-			return nil, fmt.Errorf("vm: QEMU refuses to %s: %s", command, got.Error.Desc)
-		}
-		return got.Return, nil
-	case <-m.gone:
-		return nil, fmt.Errorf("vm: telling QEMU to %s: %w", command, errGone)
+	case got = <-to:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("vm: telling QEMU to %s: %w", command, context.Cause(ctx))
+	case <-m.gone:
+		// It may have answered before.
+		select {
+		case got = <-to:
+		default:
+			return nil, fmt.Errorf("vm: telling QEMU to %s: %w", command, errGone)
+		}
 	}
+	if got.Error != nil {
+		return nil, fmt.Errorf("vm: QEMU refuses to %s: %s", command, got.Error.Desc)
+	}
+	return got.Return, nil
 }
 
 func (m *monitor) enlist() (int, <-chan message) {

@@ -24,6 +24,7 @@ type fakeQEMU struct {
 	major    int
 	guest    func(q *fakeQEMU)
 	deaf     bool // to system_powerdown
+	keeps    bool // its disks
 	status   string
 	usernet  string // the answer to info usernet
 	commands []Command
@@ -31,6 +32,7 @@ type fakeQEMU struct {
 
 	qmp     net.Conn
 	report  net.Conn
+	ports   []net.Conn
 	console io.Writer
 	stderr  io.Writer
 	end     context.CancelFunc
@@ -40,12 +42,21 @@ func (q *fakeQEMU) Run(ctx context.Context, c Command) error {
 	q.commands = append(q.commands, c)
 	ctx, q.end = context.WithCancel(ctx)
 	defer q.end()
-	for i, conn := range []*net.Conn{&q.qmp, &q.report} {
-		var err error
-		if *conn, err = net.FileConn(c.Files[i]); err != nil {
+	q.ports = nil
+	for i, f := range c.Files {
+		conn, err := net.FileConn(f)
+		if err != nil {
 			return err
 		}
-		defer (*conn).Close()
+		defer conn.Close()
+		switch i {
+		case qmpFD - 3:
+			q.qmp = conn
+		case reportFD - 3:
+			q.report = conn
+		default:
+			q.ports = append(q.ports, conn)
+		}
 	}
 	q.console, q.stderr = c.Stdout, c.Stderr
 	go func() { <-ctx.Done(); q.qmp.Close() }()
@@ -78,6 +89,8 @@ func (q *fakeQEMU) answer(command string, id int) {
 	}
 	fmt.Fprintf(q.qmp, `{"return":%s,"id":%d}`+"\n", said, id)
 	switch {
+	case command == "device_del" && !q.keeps:
+		fmt.Fprintln(q.qmp, `{"event":"DEVICE_DELETED","data":{"device":"dev-more","path":"/machine/peripheral/dev-more"}}`)
 	case command == "system_reset":
 		q.shutdown("host-qmp-system-reset")
 	case command == "cont" && q.guest != nil:
@@ -285,6 +298,11 @@ func TestArguments(t *testing.T) {
 			t.Errorf("%q is not in%s", want, got)
 		}
 	}
+	for number, want := range map[string]int{",bootindex=": 1, " -tpmdev ": 0, "pcie-root-port": 0} {
+		if strings.Count(got, number) != want {
+			t.Errorf("%q is %d times in%s", number, strings.Count(got, number), got)
+		}
+	}
 	m.SSHPort, m.Input = 0, strings.NewReader("")
 	argv, err = m.argv(p, setting{kvm: true, dir: m.Dir, vars: "/run/vars"})
 	if err != nil {
@@ -298,6 +316,45 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// A machine of arm64 has what one of amd64 has, by its own names.
+func TestArgumentsArm64(t *testing.T) {
+	m := fakeMachine(t, Host{})
+	m.Arch, m.Slots, m.TPM, m.Network = "arm64", 2, true, NetworkIsolated
+	m.Ports, m.Forwards = []string{"a", "b"}, []Forward{{8080, 80}}
+	m.Disks = []Drive{{Path: "/over", Format: "qcow2", Backing: "/base", Write: true, ID: "system"}}
+	m.Credentials = []Credential{{"large", slices.Repeat([]byte("secret"), 100_000)}}
+	p, err := lookupPlatform(m.Arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	argv, err := m.argv(p, setting{dir: m.Dir, vars: "/run/vars", forwards: m.forwards()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := " " + strings.Join(argv, " ") + " "
+	for _, want := range []string{
+		"qemu-system-aarch64 ", " -machine virt ", " -device pvpanic-pci ",
+		" -device pcie-root-port,id=slot0,chassis=1,slot=1 -device pcie-root-port,id=slot1,chassis=2,slot=2 ",
+		" -chardev socket,id=port0,fd=5 -device virtserialport,bus=ports.0,chardev=port0,name=a ",
+		" -chardev socket,id=port1,fd=6 -device virtserialport,bus=ports.0,chardev=port1,name=b ",
+		" -chardev socket,id=tpm,fd=7 -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-tis-device,tpmdev=tpm0 ",
+		" -drive if=none,id=system,format=qcow2,cache=writeback,discard=unmap,file=/over -device virtio-blk-pci,id=dev-system,drive=system,bootindex=0 ",
+		" -netdev user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:8080-:80 -device virtio-net-pci,id=nic0,netdev=net0,romfile= ",
+		" -smbios type=11,path=" + m.Dir + "/smbios-0 ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in%s", want, got)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(m.Dir, "smbios-0"))
+	if err != nil || !strings.HasPrefix(string(b), "io.systemd.credential.binary:large=c2VjcmV0") || len(b) < 800_000 {
+		t.Errorf("the large credential's file has %d bytes: %v", len(b), err)
+	}
+	if paths := m.paths("/dir"); !slices.Equal(paths, []Path{{"/dir", true}, {"/over", true}, {"/base", false}}) {
+		t.Errorf("QEMU sees %v", paths)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for want, change := range map[string]func(*Machine){
 		"architecture":  func(m *Machine) { m.Arch = "riscv64" },
@@ -308,6 +365,18 @@ func TestRefusals(t *testing.T) {
 		"bus":           func(m *Machine) { m.Disks = []Drive{{Path: "/x", Bus: "scsi"}} },
 		"credential":    func(m *Machine) { m.Credentials = []Credential{{Name: "a=b"}} },
 		"folder":        func(m *Machine) { m.Dir = "." },
+		"state":         func(m *Machine) { m.State = "state" },
+		"bridge":        func(m *Machine) { m.Network = "bridge" },
+		"ports are 1":   func(m *Machine) { m.Forwards = []Forward{{Host: 80}} },
+		"without a net": func(m *Machine) { m.Network, m.SSHPort = NetworkNone, 2222 },
+		"two ports of":  func(m *Machine) { m.SSHPort, m.Forwards = 2222, []Forward{{2222, 80}} },
+		"port \"a b\"":  func(m *Machine) { m.Ports = []string{"a b"} },
+		"each name":     func(m *Machine) { m.Ports = []string{ReportPort} },
+		"at most 16":    func(m *Machine) { m.Ports = make([]string, 17) },
+		"to plug":       func(m *Machine) { m.Slots = MaxSlots + 1 },
+		"called disk1":  func(m *Machine) { m.Disks = []Drive{{Path: "/x", ID: "disk1"}, {Path: "/y"}} },
+		"a letter":      func(m *Machine) { m.Disks = []Drive{{Path: "/x", ID: "1"}} },
+		"qcow2":         func(m *Machine) { m.Disks = []Drive{{Path: "/x", Backing: "/y"}} },
 	} {
 		m := fakeMachine(t, Host{})
 		change(m)

@@ -173,16 +173,17 @@ func aligned() []byte {
 // tpmResets asks the TPM how often it was started (TPM2_ReadClock in the Trusted
 // Platform Module Library, part 3): it counts for as long as it keeps its memory.
 func tpmResets() (string, error) {
-	f, err := os.OpenFile("/dev/tpm0", os.O_RDWR, 0)
+	// An *os.File would not block: its Read comes before the answer does.
+	fd, err := syscall.Open("/dev/tpm0", syscall.O_RDWR, 0)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	if _, err := f.Write([]byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x81}); err != nil {
+	defer syscall.Close(fd)
+	if _, err := syscall.Write(fd, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x81}); err != nil {
 		return "", err
 	}
 	b := make([]byte, 4096)
-	n, err := f.Read(b)
+	n, err := syscall.Read(fd, b)
 	if err != nil || n < 30 {
 		return "", fmt.Errorf("answer of %d bytes: %w", n, err)
 	}
