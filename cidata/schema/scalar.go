@@ -181,29 +181,18 @@ func (p patterns) isTime(s string) bool {
 }
 
 // isBase64 says whether Python decodes s: it skips what is not of the alphabet,
-// and wants the right number of = at the end.
+// padding in the middle too, and wants the last group of four to be whole.
 func isBase64(s string) bool {
-	inGroup, pads := 0, 0
+	group, pads := 0, 0
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c >= utf8.RuneSelf:
 			return false
 		case c == '=':
-			if pads++; inGroup >= 2 && inGroup+pads >= 4 {
-				return isASCII(s[i:])
-			}
+			pads++
 		case c == '+' || c == '/' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z':
-			inGroup, pads = (inGroup+1)%4, 0
+			group, pads = (group+1)%4, 0
 		}
 	}
-	return inGroup == 0
-}
-
-func isASCII(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return group == 0 || group >= 2 && group+pads >= 4
 }
