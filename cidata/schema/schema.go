@@ -54,7 +54,8 @@ const maxProblems = 100
 func CloudConfig(data []byte) []Problem { return newChecker().cloudConfig(data) }
 
 // NetworkConfig judges a network-config of version 1 or 2, with or without the
-// key network around it, like CloudConfig.
+// key network around it, like CloudConfig. In version 2 it also names keys of
+// interfaces that neither cloud-init nor netplan knows: Unknown and Accepted.
 func NetworkConfig(data []byte) []Problem { return newChecker().networkConfig(data) }
 
 // UserData judges a whole user-data as `cloud-init schema -c FILE` does: by its
