@@ -303,6 +303,10 @@ func (l *loader) unitFile(u unit) *node {
 		l.problem(content.pos, "unit "+u.name.value+" has no section", "write systemd's syntax, beginning with [Unit] or [Service]")
 		return nil
 	}
+	if u.enable.value && !u.dropin.given() && !strings.Contains(content.value, "[Install]") {
+		l.problem(u.enable.pos, "unit "+u.name.value+" has no section [Install], so it cannot be enabled", "add [Install] with WantedBy=multi-user.target, or remove enable")
+		return nil
+	}
 	n.set("permissions", textNode("0644", pos))
 	return n
 }

@@ -169,7 +169,7 @@ func TestUserDataComesApartAsInCloudInit(t *testing.T) {
 	var inputs [][]byte
 	for _, name := range []string{"web", "parts"} {
 		data, _ := load(t, filepath.Join("testdata", name, "seed.yml"), LoadOptions{}).File(UserData)
-		packed, err := Gzip(data)
+		packed, err := gzipped(data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,6 +269,8 @@ func mixed(t *testing.T, contents [][]byte) []byte {
 
 // messages are user-data as other tools make it.
 var messages = []string{
+	"#!/bin/sh\nprintf 'MIME-Version: 1.0\n\nhello\n' | sendmail\n",
+	"From nobody Thu Jan  1 00:00:00 1970\nContent-Type: text/x-shellscript\nMIME-Version: 1.0\n\n#!/bin/sh\n",
 	"#cloud-config\na: b\n", "\n\n  #Cloud-Config\na: b\n", "#!/bin/sh\n", "hello", "#cloud-boothook\nx\n", "#part-handler\n",
 	"#cloud-config-archive\n- '#!/bin/sh'\n- content: 'a: b'\n  filename: x\n- type: text/x-shellscript\n  content: hello\n- content: !!binary aGVsbG8=\n  type: text/cloud-boothook\n",
 	"## template: jinja\n#cloud-config\n{% if a %}\n",

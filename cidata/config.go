@@ -3,6 +3,7 @@ package cidata
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -115,12 +116,28 @@ func (d *decoder) checkTop(c *config) {
 	if c.network != nil && c.networkConfig.given() {
 		d.problem(c.networkConfig.pos, "network_config", "network is given too", "remove one of the two")
 	}
+	d.checkTwice(c)
+	keys := append(slices.Clip(c.sshKeys), c.sshKeyFiles...)
+	if len(keys) > 0 && len(c.users) > 0 && !slices.ContainsFunc(c.users, func(u user) bool { return u.name.value == "default" }) {
+		d.problem(keys[0].pos, "", "the keys are for the image's default user, whom users leaves out", "add - default to users, or give the keys to one of them")
+	}
+}
+
+// checkTwice refuses what would undo another item.
+func (d *decoder) checkTwice(c *config) {
 	seen := map[string]bool{}
 	for _, u := range c.users {
 		if u.name.given() && seen[u.name.value] {
 			d.problem(u.name.pos, "users", "user "+u.name.value+" is there twice", "put the two together")
 		}
 		seen[u.name.value] = true
+	}
+	clear(seen)
+	for _, f := range c.files {
+		if f.path.given() && seen[f.path.value] && !f.append.value {
+			d.problem(f.path.pos, "files", f.path.value+" is there twice", "remove one of the two, or add append: true to the second")
+		}
+		seen[f.path.value] = true
 	}
 }
 

@@ -25,7 +25,7 @@ type truth struct {
 // A key is one that a mapping of a seed file may have.
 type key struct {
 	name     string
-	into     any // *text, *[]text, *truth, *int, **node or func(*node, string path)
+	into     any // *text, *[]text, *truth, **node or func(*node, string path)
 	required bool
 }
 
@@ -99,13 +99,6 @@ func (d *decoder) value(n *node, path string, into any) {
 			return
 		}
 		*into = truth{strings.EqualFold(n.value, "true"), true, n.pos}
-	case *int:
-		number, err := strconv.Atoi(n.value)
-		if n.kind != scalar || n.tag != "!!int" || err != nil || number < 0 {
-			d.problem(n.pos, path, "is not a whole number", "write digits, without quotes")
-			return
-		}
-		*into = number
 	case **node:
 		*into = n
 	case func(*node, string):

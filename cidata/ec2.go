@@ -20,15 +20,15 @@ type EC2Sizes struct {
 // EC2 returns the sizes of user-data for EC2.
 func (s *Seed) EC2() (EC2Sizes, error) {
 	data, _ := s.File(UserData)
-	packed, err := Gzip(data)
+	packed, err := gzipped(data)
 	if err != nil {
 		return EC2Sizes{}, err
 	}
 	return EC2Sizes{len(data), len(packed), base64.StdEncoding.EncodedLen(min(len(data), len(packed)))}, nil
 }
 
-// Gzip packs user-data, without a date, so that the same data gives the same bytes.
-func Gzip(data []byte) ([]byte, error) {
+// gzipped packs user-data, without a date, so that the same data gives the same bytes.
+func gzipped(data []byte) ([]byte, error) {
 	if isGzip(data) {
 		return data, nil
 	}

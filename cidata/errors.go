@@ -1,6 +1,7 @@
 package cidata
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ func (e Errors) Unwrap() []error {
 	return errs
 }
 
-// err returns e as an error, nil where it is empty; each line once.
+// err returns e as an error, nil where it is empty; each line once, in the order of the file.
 func (e Errors) err() error {
 	if len(e) == 0 {
 		return nil
@@ -87,16 +88,22 @@ func (e Errors) err() error {
 	return e.once()
 }
 
-// once returns e without lines that are there already.
+// once returns e without lines that are there already, those of one file in its order.
 func (e Errors) once() Errors {
 	var list Errors
-	seen := map[string]bool{}
+	seen, files := map[string]bool{}, map[string]int{}
 	for _, problem := range e {
 		if text := problem.Error(); !seen[text] {
 			seen[text] = true
 			list = append(list, problem)
 		}
+		if _, known := files[problem.Position.File]; !known {
+			files[problem.Position.File] = len(files)
+		}
 	}
+	slices.SortStableFunc(list, func(a, b *Error) int {
+		return cmp.Or(files[a.Position.File]-files[b.Position.File], a.Position.Line-b.Position.Line, a.Position.Column-b.Position.Column)
+	})
 	return slices.Clip(list)
 }
 

@@ -128,7 +128,9 @@ func (l *loader) read(t text) (source, bool) {
 
 // load makes the seed that root describes.
 func (l *loader) load(root *node) (*Seed, error) {
-	l.problems = append(l.problems, l.Settings.lay(root)...)
+	if problems := l.Settings.lay(root); len(problems) > 0 {
+		return nil, problems.err()
+	}
 	l.netplanFlag(root)
 	d := &decoder{}
 	c := d.decode(root)

@@ -112,12 +112,12 @@ func fromFS(fsys fs.FS, format, label string) (*Seed, error) {
 			return err
 		}
 		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+		data, err := io.ReadAll(io.LimitReader(f, info.Size()))
 		if err != nil {
 			return err
 		}
 		s.files = append(s.files, File{name, data})
-		return t.add(name, int64(len(data))-info.Size()) // a file that grew meanwhile
+		return nil
 	})
 	if err != nil {
 		return nil, err

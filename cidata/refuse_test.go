@@ -45,6 +45,15 @@ func userData(text string) input {
 	return input{files: map[string]string{"u": text}, set: Settings{UserData: []string{"u"}}}
 }
 
+// aliasBomb stands for 10^6 values.
+const aliasBomb = `a: &a [x,x,x,x,x,x,x,x,x,x]
+b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]
+c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]
+d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]
+e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]
+f: [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]
+`
+
 const fakeKey = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"
 
 // What is wrong with a seed is said in one line with its place; what is only odd is a warning.
@@ -164,6 +173,21 @@ var refused = []struct {
 	}},
 	{seedFile("units:\n  - name: a@.service\n    enable: true\n"), []string{
 		"seed.yml:2:11: units[0].name: a template cannot be enabled or started by itself: name an instance of it in an item of its own",
+	}},
+	{seedFile("units:\n  - name: a.service\n    content: '[Service]'\n    enable: true\n"), []string{
+		"seed.yml:4:13: unit a.service has no section [Install], so it cannot be enabled: add [Install] with WantedBy=multi-user.target, or remove enable",
+	}},
+	{seedFile("files:\n  - path: /a\n    content: a\n  - path: /a\n    content: b\n"), []string{
+		"seed.yml:4:11: files: /a is there twice: remove one of the two, or add append: true to the second",
+	}},
+	{seedFile("ssh_key_files: k\nusers: [a]\n"), []string{
+		"seed.yml:1:16: the keys are for the image's default user, whom users leaves out: add - default to users, or give the keys to one of them",
+	}},
+	{userData("\ufeff#cloud-config\nhostname: a\n"), []string{
+		"u:1:1: begins with a byte order mark, so that cloud-init does not know it: save it as UTF-8 without one",
+	}},
+	{userData("#!/bin/sh\n# gr\xfc\xdf\n"), []string{
+		"u:1:1: is no text in UTF-8: save it as UTF-8, begin with #cloud-config, #!, #include, #cloud-boothook, #cloud-config-archive or ## template: jinja",
 	}},
 	{seedFile("network:\n  version: 2\n  ethernet:\n    e: {dhcp4: true}\n"), []string{
 		"seed.yml:3:3: ethernet: unknown key, did you mean ethernets?",
@@ -327,5 +351,129 @@ var refused = []struct {
 	}},
 	{input{files: map[string]string{"a": "#cloud-config\nruncmd: [a]\n", "b": "#cloud-config\nruncmds: [b]\n"}, set: Settings{UserData: []string{"a", "b"}}}, []string{
 		"b:2:1: runcmds: unknown key, did you mean runcmd?",
+	}},
+	{seedFile(aliasBomb), []string{
+		"seed.yml:1:18: the document is too deep or too large: stay below 64 levels and 200000 values; an alias counts as all that it stands for",
+	}},
+	{seedFile("users: &a [*a]\n"), []string{
+		"seed.yml:1:12: alias *a stands for something it is part of: write the value out",
+	}},
+	{seedFile("users:\n  <<: {a: b}\n"), []string{
+		"seed.yml:2:3: the merge key << is not read: write the values out",
+	}},
+	{seedFile("? [a]\n: b\n"), []string{
+		"seed.yml:1:3: a key is not a word: write KEY: VALUE",
+	}},
+	{seedFile("hostname: !x a\n"), []string{
+		"seed.yml:1:11: tag \"!x\" has no meaning here: remove it",
+	}},
+	{seedFile("a: b\n---\nc: d\n"), []string{
+		"seed.yml:2:1: a second document begins: write one document in a file, without --- in it",
+	}},
+	{seedFile("a: b\n---\nc: [\n"), []string{
+		"seed.yml:3:1: not YAML: did not find expected node content…",
+	}},
+	{seedFile("users: [null]\n"), []string{
+		"seed.yml:1:9: users[0]: has no value: write a mapping",
+	}},
+	{seedFile("users:\n  - name: [a]\n"), []string{
+		"seed.yml:2:11: users[0].name: is a list: write a single value",
+	}},
+	{seedFile("grow_root: maybe\n"), []string{
+		"seed.yml:1:12: grow_root: is neither true nor false: use true or false, without quotes",
+	}},
+	{seedFile("hostname: \"a\\0b\"\n"), []string{
+		"seed.yml:1:11: hostname: holds a NUL character: remove it",
+	}},
+	{seedFile("hostname: ''\n"), []string{
+		"seed.yml:1:11: hostname: is empty: give it a value, or remove the key",
+	}},
+	{seedFile("hostname: !!binary aGVsbG8=\n"), []string{
+		"seed.yml:1:11: hostname: is not text: write text, or name a file with source",
+	}},
+	{seedFile("ssh_keys: {a: b}\n"), []string{
+		"seed.yml:1:11: ssh_keys: is a mapping: write a list",
+	}},
+	{seedFile("users:\n  - name: a\n    uid: x\n    groups: A\n    home: x\n    primary_group: ' '\n"), []string{
+		"seed.yml:3:10: users[0].uid: \"x\" is not valid: write a number",
+		"seed.yml:4:13: users[0].groups: \"A\" is not valid: use up to 32 lower-case letters, digits, hyphens and underscores, beginning with a letter",
+		"seed.yml:5:11: users[0].home: \"x\" is not valid: write an absolute path such as /home/a",
+		"seed.yml:6:20: users[0].primary_group: \" \" is not valid: use up to 32 lower-case letters, digits, hyphens and underscores, beginning with a letter",
+	}},
+	{seedFile("users:\n  - {name: default, shell: /bin/sh}\n"), []string{
+		"seed.yml:2:5: users[0]: the default user takes no further keys: give a name of its own, or write - default and put ssh_keys at the top",
+	}},
+	{seedFile("files:\n  - path: /a/../b\n    content: a\n    owner: 'a b'\n    encoding: gzip\n"), []string{
+		"seed.yml:2:11: files[0].path: \"/a/../b\" is not valid: write an absolute path without . and .. in it",
+		"seed.yml:4:12: files[0].owner: \"a b\" is not valid: write USER or USER:GROUP",
+		"seed.yml:5:15: files[0].encoding: \"gzip\" is not known: use text or base64",
+	}},
+	{seedFile("files:\n  - path: /a\n    source: b\n    encoding: base64\n"), []string{
+		"seed.yml:4:15: files[0].encoding: goes with content only: remove it: a source file is encoded where it needs to be",
+	}},
+	{seedFile("units:\n  - name: a.service\n    dropin: x\n"), []string{
+		"seed.yml:2:5: units[0]: has no contents: add content, or source with the name of a file",
+		"seed.yml:3:13: units[0].dropin: \"x\" is not valid: write the drop-in's name, such as 10-local.conf",
+	}},
+	{seedFile("user_data: s.yml\nextra_files:\n  - {path: a, source: nothere}\n"), []string{
+		"seed.yml:1:12: cannot be read: open s.yml: no such file or directory: name a file that is there",
+		"seed.yml:3:23: cannot be read: open nothere: no such file or directory: name a file that is there",
+	}},
+	{seedFile("network:\n  version: 2\n  wifis: {w: {access-points: {a: {password: abcdefgh}}}}\n  tunnels: {t: {keys: {private: abc}}, u: {key: def}}\n"), []string{
+		"seed.yml:3:45: password is a plain password: keep it out of the seed, or use --allow-secrets",
+		"seed.yml:4:33: holds a tunnel's private key: keep it out of the seed, or use --allow-secrets",
+		"seed.yml:4:49: holds a tunnel's private key: keep it out of the seed, or use --allow-secrets",
+		"warning: seed.yml:3:3: wifis: netplan knows this key, cloud-init's schema does not: use it only where netplan configures the network",
+		"warning: seed.yml:4:3: tunnels: netplan knows this key, cloud-init's schema does not: use it only where netplan configures the network",
+	}},
+	{seedFile("network:\n  version: 2\n  ethernets: {e: {foo: 1}}\n"), []string{
+		"seed.yml:3:19: ethernets.e.foo: unknown key",
+	}},
+	{userData("#cloud-config\na: &x {hostname: b}\n<<: *x\n"), []string{
+		"u:2:1: a: unknown key",
+	}},
+	{userData("#cloud-config\nusers:\n- &u {name: a, plain_text_passwd: b}\n- <<: *u\n  name: c\n"), []string{
+		"u:3:35: plain_text_passwd is a plain password: keep it out of the seed, or use --allow-secrets",
+	}},
+	{userData("Content-Type: multipart/mixed\nMIME-Version: 1.0\n\nx\n"), []string{
+		"u:4:1: the message names no boundary: make the message again",
+	}},
+	{userData("Content-Type: multipart/mixed; boundary=X\nMIME-Version: 1.0\n\nx\n"), []string{
+		"u:4:1: the message is cut off or damaged: multipart: NextPart: EOF: make it again",
+	}},
+	{userData("Content-Type: multipart/mixed; boundary=X\nMIME-Version: 1.0\n\n--X\n\n#!/bin/sh\n"), []string{
+		"u:4:1: the message is cut off or damaged: unexpected EOF: make it again",
+	}},
+	{userData("Content-Type: multipart/mixed; boundary=X\nMIME-Version: 1.0\n\n--X\nContent-Transfer-Encoding: uuencode\n\n#!/bin/sh\n--X--\n"), []string{
+		"u:7:1: part-001: unknown transfer encoding \"uuencode\": make the message again",
+	}},
+	{userData("Content-Type: multipart/mixed; boundary=X\nMIME-Version: 1.0\n\n--X\nContent-Transfer-Encoding: base64\n\n%\n--X--\n"), []string{
+		"u:7:1: part-001: base64: illegal base64 data at input byte 0: make the message again",
+	}},
+	{userData("not a header\nMIME-Version: 1.0\n\n"), []string{
+		"u:1:1: not a MIME message: malformed header line: not a header: begin with the headers Content-Type and MIME-Version, then an empty line",
+	}},
+	{userData("\x1f\x8b\x08garbage"), []string{
+		"u: gzip is damaged: unexpected EOF: make it again",
+	}},
+	{userData("#cloud-config-archive\n- content: !!binary '%'\n- {type: a/b}\n"), []string{
+		"u:2:12: base64: illegal base64 data at input byte 0: write base64, or text without !!binary",
+		"u:3:3: item 2 of the archive has no content: add content: with the text of the part",
+	}},
+	{userData("#cloud-config-archive\n- [\n"), []string{
+		"u:2:1: not YAML: did not find expected node content…",
+	}},
+	{input{files: map[string]string{"m": "instance-id:\nlocal-hostname: a b\n"}, set: Settings{MetaData: "m"}}, []string{
+		"m:1:13: instance-id is no text: write a name",
+		"m:2:17: local-hostname is no host name: use labels of up to 63 letters, digits and hyphens, joined by dots (RFC 1123)",
+	}},
+	{input{files: map[string]string{"m": "instance-id: [a]\n"}, set: Settings{MetaData: "m"}}, []string{
+		"m:1:14: instance-id is no text: write a name",
+	}},
+	{input{files: map[string]string{"n": "version: 2\n", "s.yml": "x"}, set: Settings{Network: "n", NetworkConfig: "n"}}, []string{
+		"--network: --network-config is given too: leave one of the two out",
+	}},
+	{input{files: map[string]string{"n": "version: 2\nethernets: {}\n"}, set: Settings{NetworkConfig: "n", Hostname: "a"}, target: "ec2"}, []string{
+		"warning: the command line: EC2 has no network-config of a seed: leave it out: the instance's metadata configure the network",
 	}},
 }

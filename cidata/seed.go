@@ -49,10 +49,9 @@ const (
 
 // Errors that an [Error] may have as its cause.
 var (
-	ErrSecret   = errors.New("a secret in a seed")     // a private key or a plain password; LoadOptions.AllowSecrets lets it in
-	ErrTooLarge = errors.New("a seed is too large")    // of a bound of this package, or of EC2's
-	ErrNotSeed  = errors.New("not a NoCloud seed")     // what was read holds no seed
-	errUnknown  = errors.New("unknown kind of a part") // of user-data
+	ErrSecret   = errors.New("a secret in a seed")  // a private key or a plain password; LoadOptions.AllowSecrets lets it in
+	ErrTooLarge = errors.New("a seed is too large") // of a bound of this package, or of EC2's
+	ErrNotSeed  = errors.New("not a NoCloud seed")  // what was read holds no seed
 )
 
 // A File is one file of a seed. Its path has no leading slash.

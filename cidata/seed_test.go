@@ -87,6 +87,18 @@ func TestFlagsAreLaidOverTheSeedFile(t *testing.T) {
 	}
 }
 
+func TestKeysForTheDefaultUserKeepHimBesideVagrant(t *testing.T) {
+	write(t, map[string]string{"k": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID9oaUF/SaHhu3KFeh8PM9t0oTkpCyDTdjmuS/i4GJQ3 me\n"})
+	in := load(t, "", LoadOptions{Settings: Settings{SSHKeyFiles: []string{"k"}, Vagrant: "k"}}).Inspect()
+	if len(in.Users) != 2 || in.Users[0].Name != "default" || in.Users[1].Name != "vagrant" || !in.Users[1].Sudo || len(in.Users[1].Keys) != 1 {
+		t.Errorf("users %+v", in.Users)
+	}
+	s := load(t, "", LoadOptions{Settings: Settings{SSHKeyFiles: []string{"k"}, Vagrant: "k"}})
+	if data, _ := s.File(UserData); !bytes.Contains(data, []byte("users:\n  - default\n")) {
+		t.Errorf("the default user is left out:\n%s", data)
+	}
+}
+
 func TestOneFileOfUserDataIsKeptByteForByte(t *testing.T) {
 	for _, text := range []string{
 		"## template: jinja\n#cloud-config\nhostname: {{ x }}\n",

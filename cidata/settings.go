@@ -24,6 +24,7 @@ func flagged(name string) Position { return Position{File: "--" + name} }
 // lay lays the settings over root.
 func (s Settings) lay(root *node) Errors {
 	var problems Errors
+	hasUsers := root.get("users") != nil
 	for _, v := range []struct{ value, key, flag string }{
 		{s.InstanceID, "instance_id", "instance-id"},
 		{s.Hostname, "hostname", "hostname"},
@@ -61,6 +62,10 @@ func (s Settings) lay(root *node) Errors {
 	}
 	if s.Vagrant != "" {
 		appendTo(namedUser(root, "vagrant", "vagrant"), "ssh_key_files", textNode(s.Vagrant, flagged("vagrant")))
+	}
+	if users := root.get("users"); users != nil && !hasUsers && (root.get("ssh_keys") != nil || root.get("ssh_key_files") != nil) {
+		// The keys are for the default user, whom a list of users would leave out.
+		users.items = append([]*node{textNode("default", users.pos)}, users.items...)
 	}
 	switch {
 	case s.NetworkConfig != "" && s.Network == "":

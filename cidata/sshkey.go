@@ -35,12 +35,34 @@ func checkKey(line string) string {
 	if err != nil || len(blob) < 4 {
 		return "is an SSH public key that is cut off or damaged"
 	}
-	// RFC 4253, section 6.6: the blob begins with the type's name, its length before it.
-	length := binary.BigEndian.Uint32(blob)
-	if uint64(length) > uint64(len(blob)-4) || string(blob[4:4+length]) != words[i] || len(blob) == 4+int(length) {
+	if !wholeKey(blob, words[i]) {
 		return "is an SSH public key that is cut off or damaged"
 	}
 	return ""
+}
+
+// wholeKey reports whether a key's blob is one of its type: RFC 4253, section 6.6, the type's name and further fields,
+// each with its length before it. A certificate has other fields.
+func wholeKey(blob []byte, keyType string) bool {
+	fields := 0
+	for rest := blob; len(rest) > 0; fields++ {
+		if len(rest) < 4 {
+			return false
+		}
+		length := uint64(binary.BigEndian.Uint32(rest))
+		if length > uint64(len(rest)-4) {
+			return false
+		}
+		field := rest[4 : 4+length]
+		rest = rest[4+length:]
+		if fields == 0 && string(field) != keyType || fields == 1 && keyType == "ssh-ed25519" && len(field) != 32 {
+			return false
+		}
+		if fields == 0 && strings.Contains(keyType, "-cert-") {
+			return len(rest) > 0
+		}
+	}
+	return fields > 1
 }
 
 // keyWords splits a line at spaces outside of double quotes, which options may have.

@@ -120,6 +120,8 @@ func unknownKind(data []byte, at place) *Error {
 	switch lower := strings.ToLower(strings.ReplaceAll(line, " ", "")); {
 	case len(data) == 0:
 		what = "is empty"
+	case bytes.HasPrefix(data, []byte("\ufeff")):
+		what, do = "begins with a byte order mark, so that cloud-init does not know it", "save it as UTF-8 without one"
 	case !utf8.Valid(data):
 		what, do = "is no text in UTF-8", "save it as UTF-8, "+do
 	case !isText([]byte(line)):
@@ -127,12 +129,21 @@ func unknownKind(data []byte, at place) *Error {
 	case strings.HasPrefix(lower, "#cloud-config"), strings.HasPrefix(lower, "#cloudconfig"), strings.HasPrefix(lower, "#cloud_config"):
 		do = "write #cloud-config, and nothing else in that line"
 	}
-	return &Error{Position: at(1, 1), What: what, Do: do, Err: errUnknown}
+	return &Error{Position: at(1, 1), What: what, Do: do}
 }
 
 // message takes a MIME message apart (RFC 2045, 2046).
 func (w *walker) message(data []byte, at place, depth int) {
-	m, err := mail.ReadMessage(bytes.NewReader(data))
+	header := data
+	if bytes.HasPrefix(data, []byte("From ")) { // as in a mailbox
+		_, header, _ = bytes.Cut(data, []byte("\n"))
+	}
+	m, err := mail.ReadMessage(bytes.NewReader(header))
+	if kind := lineKind(data); err != nil && kind != "" {
+		// A script that writes mail, for example.
+		w.typed(part{contentType: kind, data: data, at: at}, depth)
+		return
+	}
 	if err != nil {
 		w.problem(at(1, 1), "not a MIME message: "+err.Error(), "begin with the headers Content-Type and MIME-Version, then an empty line")
 		return
@@ -163,16 +174,13 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 		return
 	}
 	_, disposition, _ := mime.ParseMediaType(header("Content-Disposition"))
-	name := disposition["filename"]
+	name := cmp.Or(disposition["filename"], fmt.Sprintf("part-%03d", w.parts))
 	body, moved, err := decodeTransfer(body, header("Content-Transfer-Encoding"))
 	if err != nil {
-		w.problem(at(1, 1), "part "+quote(name)+": "+err.Error(), "make the message again")
+		w.problem(at(1, 1), oneLine(name)+": "+err.Error(), "make the message again")
 		return
 	}
 	if moved {
-		if name == "" {
-			name = fmt.Sprintf("part-%03d", w.parts)
-		}
 		at = within(at, oneLine(name))
 	}
 	if strings.HasPrefix(contentType, "application/") && (strings.Contains(contentType, "gzip") || strings.Contains(contentType, "gunzip") || strings.HasPrefix(contentType, "application/x-compress")) {
