@@ -231,10 +231,19 @@ func (d *Drive) device(id string) ([][2]string, error) {
 // file: an argument of a program has at most 128 KiB, all of them together 2 MiB.
 const longString = 4 << 10
 
+// maxStrings bounds the strings for SMBIOS, in bytes: Linux maps no more than 256
+// KiB of the tables at once, and finds none of them where there is more.
+const maxStrings = 240 << 10
+
 // smbios returns the strings that systemd reads in the guest.
 func (m *Machine) smbios(dir string) ([]string, error) {
 	var argv []string
+	total := 0
 	add := func(s string) error {
+		if total += len(s); total > maxStrings {
+			return fmt.Errorf("all credentials need %d bytes: want at most %d, which is %d before their encoding; put the rest on a disk",
+				total, maxStrings, maxStrings/4*3)
+		}
 		if len(s) < longString {
 			argv = append(argv, "-smbios", "type=11,value="+quote(s))
 			return nil

@@ -4,8 +4,12 @@
 // and a [Runner] that starts QEMU: out of a tree of tools through a sandbox, or
 // the host's ([Host]). Its Run blocks until the guest powers off, resets, panics
 // or is stopped. The guest reports to the host by lines over a virtio-serial
-// port named [ReportPort]; package guest has what an image needs for it. QEMU is
-// steered over the QEMU Machine Protocol (docs/interop/qmp-spec in QEMU).
+// port named [ReportPort]; package guest has what an image needs for it.
+//
+// Start returns a [Guest] to be steered while it runs: its buttons and its power,
+// disks that come, go and grow, the network's cable, further ports to talk over.
+// QEMU is steered over the QEMU Machine Protocol (docs/interop/qmp-spec in QEMU).
+// [Findings] tells from a console's log what went wrong in a boot.
 //
 // The kernel's command line is in the unified kernel image and can't be given to
 // QEMU. What a test may add goes by SMBIOS strings of type 11, which systemd

@@ -168,7 +168,7 @@ func (g *Guest) launch(ctx context.Context, kvm bool) error {
 		return err
 	}
 	command := Command{
-		Argv: argv, Paths: g.m.paths(g.dir, g.state), Stdin: g.input, Stdout: g.console,
+		Argv: argv, Paths: g.m.paths(slices.Compact([]string{g.dir, g.state})...), Stdin: g.input, Stdout: g.console,
 		Network: g.m.network() == NetworkUser || len(g.m.forwards()) > 0,
 		Env:     []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR=" + g.dir},
 	}

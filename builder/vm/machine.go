@@ -52,7 +52,7 @@ type Drive struct {
 	// ([WriteOverlay]). It is only read.
 	Backing string
 	// Write lets the guest's writes through to the file. Otherwise they go to
-	// a temporary overlay that ends with the machine.
+	// a temporary overlay that ends with the guest: a reboot forgets them.
 	Write    bool
 	ReadOnly bool // the guest sees a read-only disk
 	Bus      Bus
@@ -71,6 +71,7 @@ type Firmware struct {
 }
 
 // A Credential is handed to the guest's systemd (systemd.system-credentials(7)).
+// All of a machine's have at most about 180 KiB together.
 type Credential struct {
 	Name  string
 	Value []byte

@@ -44,7 +44,7 @@ func (g *Guest) startTPM(ctx context.Context) (*tpm, *os.File, error) {
 			"--tpmstate", "dir=" + dir, "--ctrl", "type=unixio,clientfd=3",
 		},
 		Env:   []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR=" + g.dir},
-		Files: []*os.File{theirs}, Paths: []Path{{Name: g.dir, Write: true}, {Name: g.state, Write: true}},
+		Files: []*os.File{theirs}, Paths: []Path{{Name: g.dir, Write: true}, {Name: dir, Write: true}},
 		Stdout: &t.stderr, Stderr: &t.stderr,
 	}
 	go func() {
