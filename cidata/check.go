@@ -19,7 +19,10 @@ func (l *loader) check(seed *Seed, sources map[string]source) {
 	if s, ok := sources[NetworkConfig]; ok {
 		l.judgedNetwork(schema.NetworkConfig(s.data), s.at)
 		l.keysIn(s.data, s.at)
-		n, _ := parseYAML(s.data, s.at, true)
+		n, problems := parseYAML(s.data, s.at, true)
+		if n == nil {
+			l.problems = append(l.problems, problems...)
+		}
 		l.secrets(n)
 	}
 	if s, ok := sources[MetaData]; ok {
@@ -51,12 +54,16 @@ func (l *loader) checkPart(p part) {
 	case "":
 		l.problems = append(l.problems, unknownKind(p.data, p.at))
 	case typeCloudConfig:
-		n, _ := parseYAML(p.data, p.at, true)
+		n, problems := parseYAML(p.data, p.at, true)
 		if p.archived && (n == nil || n.kind != mapping) {
 			l.warn(p.at(1, 1), "passed over, since it is no mapping of a cloud-config", "begin it with what it is: "+knownLines)
 			return
 		}
-		l.judged(schema.CloudConfig(p.data), p.at)
+		judged := schema.CloudConfig(p.data)
+		l.judged(judged, p.at)
+		if n == nil && schema.Valid(judged) {
+			l.problems = append(l.problems, problems...) // what cannot be read has not been searched
+		}
 		l.secrets(n)
 	case typeJinja:
 		l.checkTemplate(p)

@@ -14,9 +14,9 @@ import (
 
 // Bounds on what a YAML document may ask of memory and stack. Aliases count as what they stand for.
 const (
-	maxYAML  = 4 << 20 // bytes of one document
-	maxNodes = 200_000
-	maxText  = 32 << 20
+	maxYAML  = 16 << 20 // bytes of one document
+	maxNodes = 500_000
+	maxText  = 64 << 20
 	maxDepth = 64
 )
 
@@ -197,17 +197,18 @@ func (r *reader) entries(c *node, n *yaml.Node, depth int, open map[*yaml.Node]b
 			r.problem(pos, "a key is not a word", "write KEY: VALUE")
 			continue
 		}
-		if line, twice := lines[key.Value]; twice {
+		line, twice := lines[key.Value]
+		if twice {
 			r.problem(pos, fmt.Sprintf("key %q is written twice, first in line %d", shorten(key.Value), line), "remove one of the two")
-			continue
 		}
 		lines[key.Value] = key.Line
 		child, err := r.convert(n.Content[i+1], depth+1, open)
 		if err != nil {
 			return err
 		}
-		// What stands here is taken before what a merge key brought.
-		if c.get(key.Value) != nil {
+		// What stands here is taken before what a merge key brought. Of a key written twice both are kept: where that is
+		// not the end, a secret may be in either.
+		if c.get(key.Value) != nil && !twice {
 			c.set(key.Value, child)
 			continue
 		}

@@ -353,7 +353,7 @@ var refused = []struct {
 		"b:2:1: runcmds: unknown key, did you mean runcmd?",
 	}},
 	{seedFile(aliasBomb), []string{
-		"seed.yml:1:18: the document is too deep or too large: stay below 64 levels and 200000 values; an alias counts as all that it stands for",
+		"seed.yml:1:14: the document is too deep or too large: stay below 64 levels and 500000 values; an alias counts as all that it stands for",
 	}},
 	{seedFile("users: &a [*a]\n"), []string{
 		"seed.yml:1:12: alias *a stands for something it is part of: write the value out",
@@ -434,6 +434,10 @@ var refused = []struct {
 	}},
 	{userData("#cloud-config\nusers:\n- &u {name: a, plain_text_passwd: b}\n- <<: *u\n  name: c\n"), []string{
 		"u:3:35: plain_text_passwd is a plain password: keep it out of the seed, or use --allow-secrets",
+	}},
+	{userData("#cloud-config\npassword: a\npassword: $6$saltsalt$abcdefghijklmnop\n"), []string{
+		"u:2:11: password is a plain password: keep it out of the seed, or use --allow-secrets",
+		"warning: u:3:1: the key \"password\" is written a second time…",
 	}},
 	{userData("Content-Type: multipart/mixed\nMIME-Version: 1.0\n\nx\n"), []string{
 		"u:4:1: the message names no boundary: make the message again",

@@ -234,6 +234,30 @@ func TestWhatIsNoSeedIsSaidSo(t *testing.T) {
 	}
 }
 
+// A seed that is made to take long is not looked at to its end.
+func TestInspectHasBounds(t *testing.T) {
+	nested := "#!/bin/sh\n"
+	for i := range 20 {
+		nested = fmt.Sprintf("Content-Type: multipart/mixed; boundary=X%d\nMIME-Version: 1.0\n\n--X%d\n%s\n--X%d--\n", i, i, nested, i)
+	}
+	bomb := bytes.Repeat([]byte("#!/bin/sh\n"), 15<<20)
+	packed, err := gzipped(bomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"many parts": []byte("Content-Type: multipart/mixed; boundary=X\nMIME-Version: 1.0\n\n" + strings.Repeat("--X\n\n#!/bin/sh\n", 200_000) + "--X--\n"),
+		"deep parts": []byte(nested),
+		"gzip bomb":  packed,
+		"archive":    []byte("#cloud-config-archive\n" + strings.Repeat("- '#!/bin/sh'\n", 100_000)),
+	} {
+		in := FromFiles([]File{{MetaData, []byte("instance-id: a\n")}, {UserData, data}}, time.Time{}).Inspect()
+		if len(in.Problems) != 1 || !strings.Contains(in.Problems[0].What, "unfolds to too much") {
+			t.Errorf("%s: %v", name, in.Problems)
+		}
+	}
+}
+
 func TestFilesOfASeedAreSorted(t *testing.T) {
 	s := load(t, "testdata/web/seed.yml", LoadOptions{})
 	var paths []string

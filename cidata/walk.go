@@ -5,14 +5,12 @@ import (
 	"cmp"
 	"compress/gzip"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
 	"mime/quotedprintable"
 	"net/mail"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -38,6 +36,7 @@ type walker struct {
 	visit    func(part)
 	parts    int
 	unfolded int
+	full     bool // a bound was met: nothing more is looked at
 	problems Errors
 }
 
@@ -70,7 +69,8 @@ func (w *walker) fits(data []byte, at place, depth int) bool {
 	w.parts++
 	w.unfolded += len(data)
 	if depth > maxPartDepth || w.parts > maxParts || w.unfolded > maxUnfolded {
-		if !slices.ContainsFunc(w.problems, func(e *Error) bool { return errors.Is(e, ErrTooLarge) }) {
+		if !w.full {
+			w.full = true
 			w.problems = append(w.problems, &Error{Position: at(1, 1), What: "user-data unfolds to too much", Err: ErrTooLarge,
 				Do: fmt.Sprintf("stay below %d parts, %d MiB and %d parts within each other", maxParts, maxUnfolded>>20, maxPartDepth)})
 		}
@@ -159,8 +159,7 @@ func (w *walker) message(data []byte, at place, depth int) {
 
 // shifted is the place of what begins at an offset of data.
 func shifted(data []byte, offset int, at place) place {
-	before := bytes.Count(data[:offset], []byte("\n"))
-	return func(line, column int) Position { return at(line+before, column) }
+	return func(line, column int) Position { return at(line+bytes.Count(data[:offset], []byte("\n")), column) }
 }
 
 // entity takes one part of a message, or the message itself, apart. body is still in its transfer encoding.
@@ -217,7 +216,7 @@ func (w *walker) multipart(body []byte, boundary string, at place, depth int) {
 	}
 	r := multipart.NewReader(bytes.NewReader(body), boundary)
 	offset, found := 0, false
-	for {
+	for !w.full {
 		p, err := r.NextRawPart()
 		if err == io.EOF {
 			break

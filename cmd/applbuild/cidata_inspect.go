@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -89,6 +91,9 @@ func readSeed(name string) (*cidata.Seed, error) {
 		if size, err = f.Seek(0, io.SeekEnd); err == nil {
 			seed, err = cidata.Read(f, size)
 		}
+	}
+	if errors.Is(err, cidata.ErrNotSeed) && !info.IsDir() && slices.Contains([]string{".yml", ".yaml"}, filepath.Ext(name)) {
+		return nil, fmt.Errorf("%s: %w: look at what a seed file makes with `applbuild cidata %s --print`", name, err, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

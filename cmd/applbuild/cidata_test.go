@@ -220,6 +220,8 @@ func TestCidataUsage(t *testing.T) {
 	applbuild(t, "cidata", "inspect", "nothere.iso").fails(t, "nothere.iso")
 	writeFile(t, ".", "x.iso", "hello")
 	applbuild(t, "cidata", "inspect", "x.iso").fails(t, "x.iso", "not a NoCloud seed")
+	writeFile(t, ".", "x.yml", "hostname: a\n")
+	applbuild(t, "cidata", "inspect", "x.yml").fails(t, "x.yml", "--print")
 }
 
 // Seeds that other tools make are read; what is wrong with them is said, and ends with exit code 1.
