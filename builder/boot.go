@@ -307,7 +307,7 @@ func (img *build) uki(ctx context.Context, boot, root *store.Result) (*store.Res
 				return img.damaged(boot, err)
 			}
 		}
-		return img.esp(ctx, d, io.NewSectionReader(f, 0, info.Size()), loader)
+		return img.esp(ctx, d, io.NewSectionReader(f, 0, info.Size()), loader, cmdline)
 	})
 	return result, err
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -28,19 +30,31 @@ const (
 
 // esp makes the EFI system partition: the unified kernel image where the
 // firmware looks for it, or a boot loader that finds it.
-func (img *build) esp(ctx context.Context, d *store.Draft, image *io.SectionReader, loader []byte) error {
+func (img *build) esp(ctx context.Context, d *store.Draft, image *io.SectionReader, loader []byte, cmdline string) error {
 	fallback := "EFI/BOOT/BOOT" + img.arch.EFIName + ".EFI"
 	files := map[string]fs.Content{fallback: image}
 	if img.recipe.Boot.Loader == recipes.LoaderSystemdBoot {
+		name := "EFI/Linux/" + img.recipe.Name + "_" + img.recipe.Version + ".efi"
 		files = map[string]fs.Content{
 			fallback: bytes.NewReader(loader),
-			"EFI/systemd/systemd-boot" + efiSuffix(img.arch.EFIName) + ".efi":  bytes.NewReader(loader),
-			"EFI/Linux/" + img.recipe.Name + "_" + img.recipe.Version + ".efi": image,
-			"loader/loader.conf": bytes.NewReader([]byte("timeout 0\neditor no\n")),
+			"EFI/systemd/systemd-boot" + efiSuffix(img.arch.EFIName) + ".efi": bytes.NewReader(loader),
+			name:                 image,
+			"loader/loader.conf": strings.NewReader("timeout 0\neditor no\ndefault " + path.Base(name) + "\n"),
+		}
+		for _, what := range []string{"volatile", "all"} {
+			files["loader/entries/reset-"+what+".conf"] = strings.NewReader(img.resetEntry(what, name, cmdline))
 		}
 	}
 	return fs.NewVFAT(img.tools, img.clock, img.seed.Uint32("esp serial"),
 		fs.VFATLabel("ESP"), fs.VFATSize(int64(img.recipe.Boot.ESPSize))).Write(ctx, files, d.File(fileESP))
+}
+
+// resetEntry is a boot entry for a factory reset (Boot Loader Specification,
+// type 1): the same image with one word more. Under Secure Boot systemd's stub
+// takes no words from outside, and the entry starts the machine as ever.
+func (img *build) resetEntry(what, image, cmdline string) string {
+	return fmt.Sprintf("title %s (factory reset: %s)\nversion %s\nsort-key ~%s\narchitecture %s\nefi /%s\noptions %s applbuild.reset=%s\n",
+		img.recipe.Name, what, img.recipe.Version, img.recipe.Name, strings.ToLower(img.arch.EFIName), image, cmdline, what)
 }
 
 // disk assembles the GPT disk and writes everything that goes beside it.
