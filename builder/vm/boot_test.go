@@ -59,18 +59,7 @@ func bootDisk(t *testing.T, tree oracle.Tree, dir string) string {
 		t.Fatalf("building the guest: %v: %s", err, out)
 	}
 	files := map[string]string{"init": guest}
-	for _, pattern := range []string{
-		"drivers/misc/pvpanic/*", "drivers/block/virtio_blk", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net",
-		"drivers/input/evdev", "drivers/acpi/button",
-	} {
-		modules, err := filepath.Glob(tree.Path("usr/lib/modules/*/kernel/" + pattern + ".ko.xz"))
-		if err != nil || len(modules) == 0 {
-			t.Fatalf("no modules %s in %s (%v)", pattern, tree.Root, err)
-		}
-		for _, m := range modules {
-			files[filepath.Base(m)] = m
-		}
-	}
+	addModules(t, tree, files)
 
 	efi, err := os.Create(filepath.Join(dir, "boot.efi"))
 	if err != nil {
@@ -103,6 +92,23 @@ func bootDisk(t *testing.T, tree oracle.Tree, dir string) string {
 		t.Fatal(err)
 	}
 	return disk
+}
+
+// addModules adds to an initrd's files the kernel's modules that the guest loads.
+func addModules(t *testing.T, tree oracle.Tree, files map[string]string) {
+	t.Helper()
+	for _, pattern := range []string{
+		"drivers/misc/pvpanic/*", "drivers/block/virtio_blk", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net",
+		"drivers/input/evdev", "drivers/acpi/button",
+	} {
+		modules, err := filepath.Glob(tree.Path("usr/lib/modules/*/kernel/" + pattern + ".ko.xz"))
+		if err != nil || len(modules) == 0 {
+			t.Fatalf("no modules %s in %s (%v)", pattern, tree.Root, err)
+		}
+		for _, m := range modules {
+			files[filepath.Base(m)] = m
+		}
+	}
 }
 
 func content(t *testing.T, path string) uki.Content {

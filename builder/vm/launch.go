@@ -44,9 +44,9 @@ type process struct {
 	ended   chan struct{} // closed after QEMU's and the TPM's end
 	err     error         // of QEMU's end
 
-	shutdown string      // the reason QEMU gave
-	status   chan string // takes the state of a machine that stopped
-	broken   bool        // the CPU could not go on, for a reason outside of the guest
+	shutdown string        // the reason QEMU gave
+	failed   chan struct{} // takes that the CPU could not go on, for a reason outside of the guest
+	broken   bool          // that has happened
 	quitting bool
 	quit     <-chan time.Time // when QEMU must have quit
 }
@@ -175,7 +175,7 @@ func (g *Guest) launch(ctx context.Context, kvm bool) error {
 	if kvm {
 		command.Devices = []string{"/dev/kvm"}
 	}
-	p := &process{ended: make(chan struct{}), status: make(chan string, 1)}
+	p := &process{ended: make(chan struct{}), failed: make(chan struct{}, 1)}
 	if err := g.run(ctx, p, command); err != nil {
 		return err
 	}

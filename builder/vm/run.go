@@ -134,7 +134,7 @@ func (g *Guest) loop(ctx context.Context) {
 	for l := range g.lines {
 		g.line(l)
 	}
-	if err != nil {
+	if err != nil && !g.isCut() {
 		g.result, g.err = nil, err
 		return
 	}
@@ -158,11 +158,9 @@ func (g *Guest) follow(ctx context.Context) {
 				events = nil
 			}
 			g.event(m)
-		case status := <-p.status:
-			if status == "internal-error" {
-				p.broken = true
-				g.stop(Killed)
-			}
+		case <-p.failed:
+			p.broken = true
+			g.stop(Killed)
 		case l, ok := <-lines:
 			if !ok {
 				lines = nil
@@ -219,9 +217,9 @@ func (p *process) askStatus() {
 		return
 	}
 	var s struct{ Status string }
-	if json.Unmarshal(b, &s) == nil {
+	if json.Unmarshal(b, &s) == nil && s.Status == "internal-error" {
 		select {
-		case p.status <- s.Status:
+		case p.failed <- struct{}{}:
 		default:
 		}
 	}

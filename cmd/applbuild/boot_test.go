@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -145,7 +146,18 @@ func TestOneBitFlipped(t *testing.T) {
 	})
 }
 
-// Other root file systems boot, and systemd-boot starts the kernel as well.
+// blankFile makes a file of zeros.
+func blankFile(t *testing.T, size int64) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "blank")
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, size)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Other root file systems boot, and systemd-boot starts the kernel as well. The
+// machine has what it is given: a seed and a disk, a TPM, a network.
 func TestBootVariants(t *testing.T) {
 	d := built.disk(t)
 	for _, c := range []struct{ filesystem, loader string }{{"erofs", "systemd-boot"}, {"ext4", "uki"}} {
@@ -154,8 +166,23 @@ func TestBootVariants(t *testing.T) {
 			d.image(t, out, "--set", "root.filesystem="+c.filesystem, "--set", "boot.loader="+c.loader).succeeds(t)
 			image := filepath.Join(out, "guest_1_amd64.raw")
 			applbuild(t, "verify", image).succeeds(t)
-			said, r := boot(t, d, image)
+			seed, disk, state := writeFile(t, out, "seed.iso", strings.Repeat("x", 4096)), blankFile(t, 8<<20), filepath.Join(out, "state")
+			said, r := boot(t, d, image, "--tpm", "--state", state, "--network", "isolated", "--forward", "0:22", "--seed", seed, "--disk", disk)
 			r.succeeds(t)
+			if want := []string{"vdb 8 1", "vdc 16384 0"}; len(said["disk"]) != 3 || !slices.Equal(said["disk"][1:], want) {
+				t.Errorf("the disks are %q, want %q after the first", said["disk"], want)
+			}
+			if !slices.Equal(said["tpm"], []string{"there"}) || len(said["card"]) != 1 {
+				t.Errorf("the TPM is %q, the network card %q", said["tpm"], said["card"])
+			}
+			if !regexp.MustCompile(`port [0-9]+ of 127.0.0.1 leads to the guest's port 22`).MatchString(r.stderr) {
+				t.Errorf("the forwarded port is not told: %s", r.stderr)
+			}
+			for _, name := range []string{"vars.fd", "tpm"} {
+				if _, err := os.Stat(filepath.Join(state, name)); err != nil {
+					t.Errorf("the machine's state: %v", err)
+				}
+			}
 			if !slices.Equal(said["state"], []string{"running"}) || said["done"] == nil || !slices.Equal(said["big"], []string{"read"}) {
 				t.Errorf("state %q, failed %q, big %q", said["state"], said["failed"], said["big"])
 			}

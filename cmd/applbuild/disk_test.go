@@ -65,6 +65,10 @@ findmnt -n -o FSTYPE /etc | sed 's/^/etc=/'
 	"20-read": `if cat /` + bigFile + ` >/dev/null 2>&1; then echo big=read; else echo big=failed; fi
 dmesg | grep -i verity | sed 's/^/kernel=/'
 `,
+	"30-machine": `for disk in /sys/block/vd*; do echo "disk=${disk##*/} $(cat $disk/size) $(cat $disk/ro)"; done
+if [ -c /dev/tpm0 ]; then echo tpm=there; fi
+for card in /sys/class/net/e*; do if [ -e "$card" ]; then echo "card=$(cat $card/operstate)"; fi; done
+`,
 }
 
 // disk returns recipes/debian-minimal.yml's disk with the report in it, or skips
