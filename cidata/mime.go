@@ -28,19 +28,6 @@ func (l *loader) multipart(names []text, first *source) (source, bool) {
 		}
 		parts = append(parts, s)
 	}
-	if len(parts) > 1 {
-		// In a message cloud-init unpacks text only, and only if it is ASCII.
-		for i, p := range parts {
-			w := &walker{}
-			for depth := 0; isGzip(p.data) && depth < maxPartDepth; depth++ {
-				packed := p
-				p.data = nil
-				w.gunzip(packed.data, packed.at, func(data []byte, at place) { p.data, p.at = data, at })
-			}
-			l.problems = append(l.problems, w.problems...)
-			parts[i] = p
-		}
-	}
 	switch len(parts) {
 	case 0:
 		return source{}, false
@@ -48,8 +35,10 @@ func (l *loader) multipart(names []text, first *source) (source, bool) {
 		return parts[0], true
 	}
 	types := make([]string, len(parts))
-	for i, p := range parts {
-		if types[i] = kindOf(p.data); types[i] == "" {
+	for i := range parts {
+		p := l.unpacked(parts[i])
+		parts[i] = p
+		if types[i] = kindOf(p.data); types[i] == "" && len(l.problems) == 0 {
 			l.problems = append(l.problems, unknownKind(p.data, p.at))
 		}
 	}
@@ -66,6 +55,16 @@ func (l *loader) multipart(names []text, first *source) (source, bool) {
 		}
 		return parts[0].at(1, 1)
 	}}, true
+}
+
+// unpacked undoes gzip: in a message cloud-init unpacks text only, and only if it is ASCII.
+func (l *loader) unpacked(p source) source {
+	w := &walker{}
+	for depth := 0; isGzip(p.data) && depth < maxPartDepth && len(w.problems) == 0; depth++ {
+		w.gunzip(p.data, p.at, func(data []byte, at place) { p.data, p.at = data, at })
+	}
+	l.problems = append(l.problems, w.problems...)
+	return p
 }
 
 // message writes parts as a MIME message. lines holds the line at which each begins.

@@ -87,10 +87,15 @@ func TestFlagsAreLaidOverTheSeedFile(t *testing.T) {
 	}
 }
 
-func TestKeysForTheDefaultUserKeepHimBesideVagrant(t *testing.T) {
+func TestKeysOfFlagsGoToTheirUsers(t *testing.T) {
 	write(t, map[string]string{"k": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID9oaUF/SaHhu3KFeh8PM9t0oTkpCyDTdjmuS/i4GJQ3 me\n"})
 	in := load(t, "", LoadOptions{Settings: Settings{SSHKeyFiles: []string{"k"}, Vagrant: "k"}}).Inspect()
 	if len(in.Users) != 2 || in.Users[0].Name != "default" || in.Users[1].Name != "vagrant" || !in.Users[1].Sudo || len(in.Users[1].Keys) != 1 {
+		t.Errorf("users %+v", in.Users)
+	}
+	write(t, map[string]string{"k": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID9oaUF/SaHhu3KFeh8PM9t0oTkpCyDTdjmuS/i4GJQ3 me\n", "seed.yml": "users: [default, ops]\n"})
+	in = load(t, "seed.yml", LoadOptions{Settings: Settings{SSHKeyFiles: []string{"k"}, User: "ops"}}).Inspect()
+	if len(in.Users) != 1 || in.Users[0].Name != "ops" || in.Users[0].Sudo || len(in.Users[0].Keys) != 1 {
 		t.Errorf("users %+v", in.Users)
 	}
 	s := load(t, "", LoadOptions{Settings: Settings{SSHKeyFiles: []string{"k"}, Vagrant: "k"}})

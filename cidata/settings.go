@@ -23,8 +23,7 @@ func flagged(name string) Position { return Position{File: "--" + name} }
 
 // lay lays the settings over root.
 func (s Settings) lay(root *node) Errors {
-	var problems Errors
-	hasUsers := root.get("users") != nil
+	problems := s.layUsers(root)
 	for _, v := range []struct{ value, key, flag string }{
 		{s.InstanceID, "instance_id", "instance-id"},
 		{s.Hostname, "hostname", "hostname"},
@@ -44,6 +43,21 @@ func (s Settings) lay(root *node) Errors {
 	for _, name := range s.VendorData {
 		appendTo(root, "vendor_data", textNode(name, flagged("vendor-data")))
 	}
+	switch {
+	case s.NetworkConfig != "" && s.Network == "":
+		root.remove("network")
+	case s.Network != "" && s.NetworkConfig == "":
+		root.remove("network_config")
+	case s.Network != "":
+		problems = append(problems, &Error{Position: flagged("network"), What: "--network-config is given too", Do: "leave one of the two out"})
+	}
+	return problems
+}
+
+// layUsers lays the users and their keys over root.
+func (s Settings) layUsers(root *node) Errors {
+	var problems Errors
+	hasUsers := root.get("users") != nil
 	switch {
 	case s.User != "":
 		u := namedUser(root, s.User, "user")
@@ -66,14 +80,6 @@ func (s Settings) lay(root *node) Errors {
 	if users := root.get("users"); users != nil && !hasUsers && (root.get("ssh_keys") != nil || root.get("ssh_key_files") != nil) {
 		// The keys are for the default user, whom a list of users would leave out.
 		users.items = append([]*node{textNode("default", users.pos)}, users.items...)
-	}
-	switch {
-	case s.NetworkConfig != "" && s.Network == "":
-		root.remove("network")
-	case s.Network != "" && s.NetworkConfig == "":
-		root.remove("network_config")
-	case s.Network != "":
-		problems = append(problems, &Error{Position: flagged("network"), What: "--network-config is given too", Do: "leave one of the two out"})
 	}
 	return problems
 }
@@ -99,7 +105,12 @@ func namedUser(root *node, name, flagName string) *node {
 		users = listNode(pos)
 		root.set("users", users)
 	}
-	for _, u := range users.items {
+	for i, u := range users.items {
+		if u.kind == scalar && u.value == name { // the short form
+			u = mapNode(u.pos)
+			u.set("name", textNode(name, u.pos))
+			users.items[i] = u
+		}
 		if n := u.get("name"); n != nil && n.kind == scalar && n.value == name {
 			return u
 		}
