@@ -208,6 +208,25 @@ func (o Options) mountOf(name string) string {
 	return ""
 }
 
+// mountUnit says of a mount that the initrd made what the kernel does not: that
+// it stays to the very end. It is in use until no process is left, so the
+// manager could only fail to unmount it; systemd-shutdown does.
+func (o Options) mountUnit(m bind) string {
+	what, kind := "overlay", "overlay"
+	if m.kind == "own" {
+		what, kind = "/"+m.path, "none"
+	}
+	for _, p := range o.Partitions {
+		if m.kind == "at" && m.holder == p.Name {
+			what, kind = "/dev/disk/by-partlabel/"+p.Label, p.Filesystem
+			if p.Other {
+				what = "/dev/disk/by-label/" + p.Label
+			}
+		}
+	}
+	return fmt.Sprintf("[Unit]\nDescription=/%s (mounted before the root starts)\nDefaultDependencies=no\n\n[Mount]\nWhat=%s\nWhere=/%s\nType=%s\n", m.path, what, m.path, kind)
+}
+
 // partitionFiles are the root's files about partitions and state.
 func (o Options) partitionFiles() []File {
 	list := []File{{Path: "usr/lib/applbuild/state.conf", Mode: 0o644, Content: []byte(o.table())}}
@@ -222,9 +241,7 @@ func (o Options) partitionFiles() []File {
 		}
 	}
 	for _, m := range o.binds() {
-		// They are in use to the very end: systemd-shutdown unmounts them when no
-		// process is left, the manager could only fail to.
-		list = append(list, file("usr/lib/systemd/system/"+unitName(m.path)+".mount.d/10-applbuild.conf", "[Unit]\nDefaultDependencies=no\n"))
+		list = append(list, file("usr/lib/systemd/system/"+unitName(m.path)+".mount", o.mountUnit(m)))
 	}
 	if tmpfiles != "" {
 		list = append(list, file("usr/lib/tmpfiles.d/applbuild-partitions.conf", tmpfiles))
