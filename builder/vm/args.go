@@ -231,9 +231,11 @@ func (d *Drive) device(id string) ([][2]string, error) {
 // file: an argument of a program has at most 128 KiB, all of them together 2 MiB.
 const longString = 4 << 10
 
-// maxStrings bounds the strings for SMBIOS, in bytes: Linux maps no more than 256
-// KiB of the tables at once, and finds none of them where there is more.
-const maxStrings = 240 << 10
+// maxStrings bounds the strings for SMBIOS, in bytes. Linux maps no more than 256
+// KiB of the tables at once, and finds none of them where there is more; with 200
+// KiB a start under emulation was seen to take minutes before the kernel, with 80
+// no longer than with none.
+const maxStrings = 96 << 10
 
 // smbios returns the strings that systemd reads in the guest.
 func (m *Machine) smbios(dir string) ([]string, error) {
