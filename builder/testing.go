@@ -124,8 +124,12 @@ func (b *Builder) PrepareTest(ctx context.Context, o TestOptions) (_ *Test, err 
 		}
 		t.o.Image, t.o.Arch = filepath.Join(scratch.Dir, DiskName(o.Recipe)), o.Recipe.Architecture
 	}
+	credentials, err := agentFor(ctx, t.o.Image)
+	if err != nil {
+		return nil, err
+	}
 	machine, err := b.Machine(ctx, BootOptions{
-		Image: t.o.Image, Arch: t.o.Arch, Accel: o.Accel, Memory: DefaultTestMemory,
+		Image: t.o.Image, Arch: t.o.Arch, Accel: o.Accel, Memory: DefaultTestMemory, Credentials: credentials,
 		State: filepath.Join(scratch.Dir, "state"), Timeout: -1, Now: o.Now,
 	}, scratch.Dir)
 	if err != nil {
@@ -149,6 +153,24 @@ func (b *Builder) PrepareTest(ctx context.Context, o TestOptions) (_ *Test, err 
 	}
 	t.plan, err = t.machine.plan(o.Tests)
 	return t, err
+}
+
+// agentFor returns what brings the agent into the system of a disk.
+func agentFor(ctx context.Context, image string) ([]vm.Credential, error) {
+	in, err := Inspect(ctx, image)
+	if err != nil {
+		return nil, err
+	}
+	osRelease := ""
+	if len(in.Kernels) > 0 {
+		osRelease = in.Kernels[0].OSRelease
+	}
+	list, err := boottest.Credentials(osRelease)
+	var credentials []vm.Credential
+	for _, c := range list {
+		credentials = append(credentials, vm.Credential(c))
+	}
+	return credentials, err
 }
 
 // Close frees the test's files.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,9 +67,7 @@ func (t *testMachine) Start(ctx context.Context) (boottest.Guest, error) {
 	}
 	m.CmdlineExtra = strings.TrimSpace(m.CmdlineExtra + " " + t.cmdline)
 	m.Ports = []string{boottest.PortName}
-	for _, c := range boottest.Credentials() {
-		m.Credentials = append(m.Credentials, vm.Credential(c))
-	}
+	m.Credentials = slices.Clone(m.Credentials)
 	if t.rootKey {
 		m.Credentials = append(m.Credentials, vm.Credential{Name: "ssh.authorized_keys.root", Value: t.publicKey})
 	}

@@ -134,11 +134,7 @@ func (s *session) waitUp(ctx context.Context, limit time.Duration) []string {
 	watched, cancel := s.watch(ctx, limit)
 	defer cancel()
 	if err := s.agent.ready(watched); err != nil {
-		wrong := s.notUp("the machine did not answer", err, limit)
-		if errors.Is(err, errTooSlow) {
-			wrong = append(wrong, "a system that answers has systemd 256 or later; see below how far this one came")
-		}
-		return wrong
+		return s.notUp("the machine did not answer", err, limit)
 	}
 	// The boot is over when no job is left.
 	a, err := s.agent.run(watched, "systemctl is-system-running --wait", s.guest.Scale(limit)-s.Now().Sub(begun), DefaultKept)

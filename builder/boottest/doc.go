@@ -8,9 +8,10 @@
 // The image has nothing for them. The machine is started with the system
 // credentials that [Credentials] returns (systemd.system-credentials(7)); they
 // define a service, which runs a shell script, the agent, for as long as the
-// machine runs. It needs systemd 256 or later in the machine, which makes units of
-// credentials (systemd-debug-generator(8)), and works under Secure Boot and with
-// a read-only root: nothing is written but to /run.
+// machine runs. systemd 256 or later makes units of credentials
+// (systemd-debug-generator(8)); with 252 to 255 they are lines of tmpfiles.d(5)
+// that write the unit and have the kernel start it. Both work under Secure Boot and
+// with a read-only root: nothing is written but to /run.
 //
 // # What agent and host say to each other
 //
