@@ -39,7 +39,7 @@ var startScript []byte
 const unitName = "applbuild-test.service"
 
 // ErrNoWay says that no check gets into a system.
-var ErrNoWay = errors.New("its systemd takes no credentials from the host, so that nothing can be asked of it")
+var ErrNoWay = errors.New("its systemd is older than 252 and takes no credentials, so that nothing can be asked of it: look at it with applbuild boot")
 
 // Releases by their systemd: the first whose systemd is 256 or later, and so makes
 // units of credentials, and the first with 252 or later, which takes credentials

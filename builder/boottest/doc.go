@@ -10,8 +10,8 @@
 // define a service, which runs a shell script, the agent, for as long as the
 // machine runs. systemd 256 or later makes units of credentials
 // (systemd-debug-generator(8)); with 252 to 255 they are lines of tmpfiles.d(5)
-// that write the unit and have the kernel start it. Both work under Secure Boot and
-// with a read-only root: nothing is written but to /run.
+// that write the unit and have the kernel start it. Neither needs the kernel's command
+// line, which Secure Boot closes, or a root that can be written: all goes to /run.
 //
 // # What agent and host say to each other
 //

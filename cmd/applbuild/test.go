@@ -110,8 +110,12 @@ func (s *settings) test(ctx context.Context, args []string, f testFlags) (err er
 	if err == nil {
 		err = s.verdict(list)
 	}
-	if err == nil && !keep {
-		return os.RemoveAll(dir)
+	switch {
+	case keep:
+	case err == nil || ctx.Err() != nil:
+		return errors.Join(err, os.RemoveAll(dir))
+	default:
+		os.Remove(dir) // where nothing was booted it is empty
 	}
 	return err
 }
