@@ -71,7 +71,7 @@ type Firmware struct {
 }
 
 // A Credential is handed to the guest's systemd (systemd.system-credentials(7)).
-// All of a machine's have at most about 72 KiB together.
+// All of a machine's have at most about 59,000 bytes together.
 type Credential struct {
 	Name  string
 	Value []byte
