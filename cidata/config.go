@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/applbuild/applbuild/cidata/document"
 )
 
 // A config is what a seed file says. Its keys are those of docs/cidata.md.
@@ -17,8 +19,8 @@ type config struct {
 	users         []user
 	files         []file
 	units         []unit
-	network       *node
-	cloudConfig   *node
+	network       *document.Node
+	cloudConfig   *document.Node
 	userData      []text
 	metaData      text
 	networkConfig text
@@ -31,7 +33,7 @@ type user struct {
 	name, gecos, shell, home, passwordHash text
 	sshKeys, sshKeyFiles, groups           []text
 	primaryGroup                           text
-	sudo                                   *node
+	sudo                                   *document.Node
 	uid                                    text
 	system, lockPassword                   truth
 	pos                                    Position
@@ -56,24 +58,32 @@ type extraFile struct {
 }
 
 // decode reads a seed file.
-func (d *decoder) decode(n *node) *config {
-	c := &config{pos: n.pos}
+func (d *decoder) decode(n *document.Node) *config {
+	c := &config{pos: n.Pos}
 	d.mapping(n, "",
 		key{name: "instance_id", into: &c.instanceID},
 		key{name: "hostname", into: &c.hostname},
 		key{name: "grow_root", into: &c.growRoot},
 		key{name: "ssh_keys", into: &c.sshKeys},
 		key{name: "ssh_key_files", into: &c.sshKeyFiles},
-		key{name: "users", into: func(n *node, path string) { d.each(n, path, func(n *node, path string) { c.user(d, n, path) }) }},
-		key{name: "files", into: func(n *node, path string) { d.each(n, path, func(n *node, path string) { c.file(d, n, path) }) }},
-		key{name: "units", into: func(n *node, path string) { d.each(n, path, func(n *node, path string) { c.unit(d, n, path) }) }},
+		key{name: "users", into: func(n *document.Node, path string) {
+			d.each(n, path, func(n *document.Node, path string) { c.user(d, n, path) })
+		}},
+		key{name: "files", into: func(n *document.Node, path string) {
+			d.each(n, path, func(n *document.Node, path string) { c.file(d, n, path) })
+		}},
+		key{name: "units", into: func(n *document.Node, path string) {
+			d.each(n, path, func(n *document.Node, path string) { c.unit(d, n, path) })
+		}},
 		key{name: "network", into: &c.network},
 		key{name: "cloud_config", into: &c.cloudConfig},
 		key{name: "user_data", into: &c.userData},
 		key{name: "meta_data", into: &c.metaData},
 		key{name: "network_config", into: &c.networkConfig},
 		key{name: "vendor_data", into: &c.vendorData},
-		key{name: "extra_files", into: func(n *node, path string) { d.each(n, path, func(n *node, path string) { c.extraFile(d, n, path) }) }},
+		key{name: "extra_files", into: func(n *document.Node, path string) {
+			d.each(n, path, func(n *document.Node, path string) { c.extraFile(d, n, path) })
+		}},
 	)
 	d.checkTop(c)
 	return c
@@ -96,21 +106,19 @@ var (
 // fits checks a value against a form. A value that was refused already is empty here.
 func (d *decoder) fits(t text, path string, form *regexp.Regexp, do string) {
 	if t.given() && !form.MatchString(t.value) {
-		d.problem(t.pos, path, quote(t.value)+" is not valid", do)
+		d.problem(t.pos, path, document.Quote(t.value)+" is not valid", do)
 	}
 }
-
-func quote(value string) string { return `"` + shorten(oneLine(value)) + `"` }
 
 func (d *decoder) checkTop(c *config) {
 	d.fits(c.instanceID, "instance_id", instanceIDForm, "use up to 128 letters, digits, dots, colons, hyphens and underscores")
 	d.fits(c.hostname, "hostname", hostnameForm, "use labels of up to 63 letters, digits and hyphens, joined by dots (RFC 1123)")
 	for _, m := range []struct {
 		name string
-		node *node
+		node *document.Node
 	}{{"network", c.network}, {"cloud_config", c.cloudConfig}} {
-		if m.node != nil && m.node.kind != mapping {
-			d.problem(m.node.pos, m.name, "is "+m.node.kind.String(), "write a mapping, KEY: VALUE")
+		if m.node != nil && m.node.Kind != document.Mapping {
+			d.problem(m.node.Pos, m.name, "is "+m.node.Kind.String(), "write a mapping, KEY: VALUE")
 		}
 	}
 	if c.network != nil && c.networkConfig.given() {
@@ -143,9 +151,9 @@ func (d *decoder) checkTwice(c *config) {
 
 const formUser = "use up to 32 lower-case letters, digits, hyphens and underscores, beginning with a letter"
 
-func (c *config) user(d *decoder, n *node, at string) {
-	u := user{pos: n.pos}
-	if n.kind == scalar {
+func (c *config) user(d *decoder, n *document.Node, at string) {
+	u := user{pos: n.Pos}
+	if n.Kind == document.Scalar {
 		u.name = d.text(n, at)
 	} else {
 		d.mapping(n, at,
@@ -175,14 +183,14 @@ func (c *config) user(d *decoder, n *node, at string) {
 	if u.passwordHash.given() && !hashForm.MatchString(u.passwordHash.value) {
 		d.problem(u.passwordHash.pos, at+".password_hash", "is no hash of crypt(5)", "make one with `openssl passwd -6` and put it into single quotes")
 	}
-	if u.name.value == "default" && n.kind == mapping && len(n.entries) > 1 {
-		d.problem(n.pos, at, "the default user takes no further keys", "give a name of its own, or write - default and put ssh_keys at the top")
+	if u.name.value == "default" && n.Kind == document.Mapping && len(n.Entries) > 1 {
+		d.problem(n.Pos, at, "the default user takes no further keys", "give a name of its own, or write - default and put ssh_keys at the top")
 	}
 	c.users = append(c.users, u)
 }
 
-func (c *config) file(d *decoder, n *node, at string) {
-	f := file{pos: n.pos}
+func (c *config) file(d *decoder, n *document.Node, at string) {
+	f := file{pos: n.Pos}
 	d.mapping(n, at,
 		key{name: "path", into: &f.path, required: true},
 		key{name: "content", into: &f.content},
@@ -204,30 +212,30 @@ func (c *config) file(d *decoder, n *node, at string) {
 			d.problem(f.encoding.pos, at+".encoding", "goes with content only", "remove it: a source file is encoded where it needs to be")
 		}
 	default:
-		d.problem(f.encoding.pos, at+".encoding", quote(f.encoding.value)+" is not known", "use text or base64")
+		d.problem(f.encoding.pos, at+".encoding", document.Quote(f.encoding.value)+" is not known", "use text or base64")
 	}
 	c.files = append(c.files, f)
 }
 
 func (d *decoder) absolute(t text, at string) {
 	if t.given() && (!absoluteForm.MatchString(t.value) || path.Clean(t.value) != t.value) {
-		d.problem(t.pos, at, quote(t.value)+" is not valid", "write an absolute path without . and .. in it")
+		d.problem(t.pos, at, document.Quote(t.value)+" is not valid", "write an absolute path without . and .. in it")
 	}
 }
 
 // contents checks that exactly one of content and source is there.
-func (d *decoder) contents(n *node, at string) {
-	switch content, source := n.get("content"), n.get("source"); {
-	case n.kind != mapping:
+func (d *decoder) contents(n *document.Node, at string) {
+	switch content, source := n.Get("content"), n.Get("source"); {
+	case n.Kind != document.Mapping:
 	case content == nil && source == nil:
-		d.problem(n.pos, at, "has no contents", "add content, or source with the name of a file")
+		d.problem(n.Pos, at, "has no contents", "add content, or source with the name of a file")
 	case content != nil && source != nil:
-		d.problem(source.pos, at, "has both content and source", "remove one of the two")
+		d.problem(source.Pos, at, "has both content and source", "remove one of the two")
 	}
 }
 
-func (c *config) unit(d *decoder, n *node, at string) {
-	u := unit{pos: n.pos}
+func (c *config) unit(d *decoder, n *document.Node, at string) {
+	u := unit{pos: n.Pos}
 	d.mapping(n, at,
 		key{name: "name", into: &u.name, required: true},
 		key{name: "content", into: &u.content},
@@ -238,13 +246,13 @@ func (c *config) unit(d *decoder, n *node, at string) {
 	)
 	d.fits(u.name, at+".name", unitForm, "write the unit's full name, such as hello.service")
 	d.fits(u.dropin, at+".dropin", dropinForm, "write the drop-in's name, such as 10-local.conf")
-	hasContent, hasSource := n.get("content") != nil, n.get("source") != nil
+	hasContent, hasSource := n.Get("content") != nil, n.Get("source") != nil
 	switch {
-	case n.kind != mapping:
+	case n.Kind != document.Mapping:
 	case hasContent && hasSource, u.dropin.given():
 		d.contents(n, at)
 	case !hasContent && !hasSource && !u.enable.given && !u.start.given:
-		d.problem(n.pos, at, "says nothing about the unit", "add content or source, or enable, or start")
+		d.problem(n.Pos, at, "says nothing about the unit", "add content or source, or enable, or start")
 	}
 	if strings.Contains(u.name.value, "@.") && (u.start.value || u.enable.value) {
 		d.problem(u.name.pos, at+".name", "a template cannot be enabled or started by itself", "name an instance of it in an item of its own")
@@ -252,8 +260,8 @@ func (c *config) unit(d *decoder, n *node, at string) {
 	c.units = append(c.units, u)
 }
 
-func (c *config) extraFile(d *decoder, n *node, at string) {
-	f := extraFile{pos: n.pos}
+func (c *config) extraFile(d *decoder, n *document.Node, at string) {
+	f := extraFile{pos: n.Pos}
 	d.mapping(n, at,
 		key{name: "path", into: &f.path, required: true},
 		key{name: "content", into: &f.content},

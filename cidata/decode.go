@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/applbuild/applbuild/cidata/document"
 	"github.com/applbuild/applbuild/rootfs/nearest"
 )
 
@@ -40,9 +41,9 @@ func (d *decoder) problem(pos Position, path, what, do string) {
 }
 
 // mapping sets what keys name to what n holds.
-func (d *decoder) mapping(n *node, path string, keys ...key) {
-	if n.kind != mapping {
-		d.problem(n.pos, path, "is "+n.kind.String(), "write a mapping, KEY: VALUE")
+func (d *decoder) mapping(n *document.Node, path string, keys ...key) {
+	if n.Kind != document.Mapping {
+		d.problem(n.Pos, path, "is "+n.Kind.String(), "write a mapping, KEY: VALUE")
 		return
 	}
 	names := make([]string, len(keys))
@@ -50,15 +51,15 @@ func (d *decoder) mapping(n *node, path string, keys ...key) {
 		names[i] = k.name
 	}
 entries:
-	for _, e := range n.entries {
+	for _, e := range n.Entries {
 		for _, k := range keys {
-			if k.name == e.key {
-				d.value(e.value, join(path, e.key), k.into)
+			if k.name == e.Key {
+				d.value(e.Value, join(path, e.Key), k.into)
 				continue entries
 			}
 		}
 		do := "use one of " + strings.Join(names, ", ")
-		if near := nearest.Names(e.key, names, 1); len(near) > 0 {
+		if near := nearest.Names(e.Key, names, 1); len(near) > 0 {
 			do = "did you mean " + near[0] + "?"
 		} else if path == "" {
 			do += "; what cloud-init itself knows goes beneath cloud_config"
@@ -67,11 +68,11 @@ entries:
 		if path != "" {
 			where = " in " + path
 		}
-		d.problem(e.pos, "", fmt.Sprintf("unknown key %q%s", shorten(e.key), where), do)
+		d.problem(e.Pos, "", fmt.Sprintf("unknown key %q%s", document.Shorten(e.Key), where), do)
 	}
 	for _, k := range keys {
-		if k.required && n.get(k.name) == nil {
-			d.problem(n.pos, path, k.name+" is missing", "add "+k.name)
+		if k.required && n.Get(k.name) == nil {
+			d.problem(n.Pos, path, k.name+" is missing", "add "+k.name)
 		}
 	}
 }
@@ -83,9 +84,9 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-func (d *decoder) value(n *node, path string, into any) {
-	if n.kind == scalar && n.tag == "!!null" {
-		d.problem(n.pos, path, "has no value", "give it one, or remove the key")
+func (d *decoder) value(n *document.Node, path string, into any) {
+	if n.Kind == document.Scalar && n.Tag == "!!null" {
+		d.problem(n.Pos, path, "has no value", "give it one, or remove the key")
 		return
 	}
 	switch into := into.(type) {
@@ -94,62 +95,62 @@ func (d *decoder) value(n *node, path string, into any) {
 	case *[]text:
 		*into = d.texts(n, path)
 	case *truth:
-		if n.kind != scalar || n.tag != "!!bool" {
-			d.problem(n.pos, path, "is neither true nor false", "use true or false, without quotes")
+		if n.Kind != document.Scalar || n.Tag != "!!bool" {
+			d.problem(n.Pos, path, "is neither true nor false", "use true or false, without quotes")
 			return
 		}
-		*into = truth{strings.EqualFold(n.value, "true"), true, n.pos}
-	case **node:
+		*into = truth{strings.EqualFold(n.Value, "true"), true, n.Pos}
+	case **document.Node:
 		*into = n
-	case func(*node, string):
+	case func(*document.Node, string):
 		into(n, path)
 	}
 }
 
 // text reads a string. A number or date is taken as it is written: mode: 0644 is the text 0644.
-func (d *decoder) text(n *node, path string) text {
+func (d *decoder) text(n *document.Node, path string) text {
 	switch {
-	case n.kind != scalar:
-		d.problem(n.pos, path, "is "+n.kind.String(), "write a single value")
-	case n.tag == "!!bool" || n.tag == "!!null":
-		d.problem(n.pos, path, strconv.Quote(n.value)+" is not text", "put it into quotes")
-	case n.tag == "!!binary":
-		d.problem(n.pos, path, "is not text", "write text, or name a file with source")
-	case strings.ContainsRune(n.value, 0):
-		d.problem(n.pos, path, "holds a NUL character", "remove it")
-	case n.value == "" && !strings.HasSuffix(path, "content"):
-		d.problem(n.pos, path, "is empty", "give it a value, or remove the key")
+	case n.Kind != document.Scalar:
+		d.problem(n.Pos, path, "is "+n.Kind.String(), "write a single value")
+	case n.Tag == "!!bool" || n.Tag == "!!null":
+		d.problem(n.Pos, path, strconv.Quote(n.Value)+" is not text", "put it into quotes")
+	case n.Tag == "!!binary":
+		d.problem(n.Pos, path, "is not text", "write text, or name a file with source")
+	case strings.ContainsRune(n.Value, 0):
+		d.problem(n.Pos, path, "holds a NUL character", "remove it")
+	case n.Value == "" && !strings.HasSuffix(path, "content"):
+		d.problem(n.Pos, path, "is empty", "give it a value, or remove the key")
 	default:
-		return text{n.value, n.pos}
+		return text{n.Value, n.Pos}
 	}
 	return text{}
 }
 
 // texts reads a list of strings; one string alone is a list of one.
-func (d *decoder) texts(n *node, path string) []text {
-	if n.kind == mapping {
-		d.problem(n.pos, path, "is a mapping", "write a list")
+func (d *decoder) texts(n *document.Node, path string) []text {
+	if n.Kind == document.Mapping {
+		d.problem(n.Pos, path, "is a mapping", "write a list")
 		return nil
 	}
-	if n.kind == scalar {
+	if n.Kind == document.Scalar {
 		return []text{d.text(n, path)}
 	}
-	list := make([]text, len(n.items))
-	for i, item := range n.items {
+	list := make([]text, len(n.Items))
+	for i, item := range n.Items {
 		list[i] = d.text(item, fmt.Sprintf("%s[%d]", path, i))
 	}
 	return list
 }
 
 // each reads a list with read.
-func (d *decoder) each(n *node, path string, read func(*node, string)) {
-	if n.kind != sequence {
-		d.problem(n.pos, path, "is "+n.kind.String(), "write a list of mappings")
+func (d *decoder) each(n *document.Node, path string, read func(*document.Node, string)) {
+	if n.Kind != document.Sequence {
+		d.problem(n.Pos, path, "is "+n.Kind.String(), "write a list of mappings")
 		return
 	}
-	for i, item := range n.items {
-		if at := fmt.Sprintf("%s[%d]", path, i); item.kind == scalar && item.tag == "!!null" {
-			d.problem(item.pos, at, "has no value", "write a mapping")
+	for i, item := range n.Items {
+		if at := fmt.Sprintf("%s[%d]", path, i); item.Kind == document.Scalar && item.Tag == "!!null" {
+			d.problem(item.Pos, at, "has no value", "write a mapping")
 		} else {
 			read(item, at)
 		}

@@ -1,10 +1,10 @@
 package cidata
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/base64"
 	"fmt"
+
+	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
 // MaxEC2 is how many bytes of user data EC2 takes, before base64 (EC2 User Guide, "Instance user data").
@@ -20,30 +20,11 @@ type EC2Sizes struct {
 // EC2 returns the sizes of user-data for EC2.
 func (s *Seed) EC2() (EC2Sizes, error) {
 	data, _ := s.File(UserData)
-	packed, err := gzipped(data)
+	packed, err := userdata.Gzip(data)
 	if err != nil {
 		return EC2Sizes{}, err
 	}
 	return EC2Sizes{len(data), len(packed), base64.StdEncoding.EncodedLen(min(len(data), len(packed)))}, nil
-}
-
-// gzipped packs user-data, without a date, so that the same data gives the same bytes.
-func gzipped(data []byte) ([]byte, error) {
-	if isGzip(data) {
-		return data, nil
-	}
-	var out bytes.Buffer
-	w, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(data); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
 }
 
 func (l *loader) checkEC2(seed *Seed) {

@@ -7,6 +7,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/applbuild/applbuild/cidata/document"
+	"github.com/applbuild/applbuild/cidata/schema"
+	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
 // An Inspection is what a seed says, without any secret in it.
@@ -63,71 +67,70 @@ func (f Finding) String() string {
 // Inspect judges a seed that was read.
 func (s *Seed) Inspect() *Inspection {
 	in := &Inspection{Format: s.format, Label: s.label, Size: s.Size(), Parts: []InspectedPart{}, Users: []InspectedUser{}, Secrets: []Finding{}, Problems: []Finding{}, Warnings: []Finding{}}
-	sources := map[string]source{}
+	sources := map[string]document.Source{}
 	for _, f := range s.files {
 		sum := sha256.Sum256(f.Data)
 		in.Files = append(in.Files, InspectedFile{f.Path, len(f.Data), hex.EncodeToString(sum[:])})
-		sources[f.Path] = source{f.Path, f.Data, inFile(f.Path)}
+		sources[f.Path] = document.Source{Name: f.Path, Data: f.Data, At: document.InFile(f.Path)}
 	}
-	l := &loader{}
+	l := &loader{judge: schema.New()}
 	for _, name := range []string{MetaData, UserData} {
 		if _, ok := sources[name]; !ok {
 			l.problem(Position{File: name}, "is missing, so that cloud-init passes over the seed", "add it; it may be empty")
 		}
 	}
 	if s.label != "" && s.label != Label && s.label != LabelVFAT {
-		l.problem(Position{File: "label"}, quote(s.label)+" is not the label that cloud-init looks for", "label the file system "+Label)
+		l.problem(Position{File: "label"}, document.Quote(s.label)+" is not the label that cloud-init looks for", "label the file system "+Label)
 	}
 	in.InstanceID = s.InstanceID()
-	if meta, _ := parseYAML(sources[MetaData].data, inFile(MetaData), true); meta != nil {
-		if host := meta.get("local-hostname"); host != nil {
-			in.Hostname = host.value
+	if meta, _ := document.ParseMerged(sources[MetaData].Data, document.InFile(MetaData)); meta != nil {
+		if host := meta.Get("local-hostname"); host != nil {
+			in.Hostname = host.Value
 		}
 	}
 	for _, name := range []string{UserData, VendorData} {
-		if src, ok := sources[name]; ok && len(src.data) > 0 {
-			w := &walker{visit: func(p part) { in.part(name, p) }}
-			w.walk(src.data, src.at)
+		if src, ok := sources[name]; ok && len(src.Data) > 0 {
+			userdata.Walk(src.Data, src.At, func(p userdata.Part) { in.part(name, p) }) // what is wrong is said by check
 		}
 	}
 	l.check(s, sources)
-	for _, e := range l.problems.once() {
+	for _, e := range l.problems.Once() {
 		if errors.Is(e, ErrSecret) {
 			in.Secrets = append(in.Secrets, Finding{e.Position, e.What, ""})
 		} else {
 			in.Problems = append(in.Problems, Finding{e.Position, e.What, e.Do})
 		}
 	}
-	for _, e := range l.warnings.once() {
+	for _, e := range l.warnings.Once() {
 		in.Warnings = append(in.Warnings, Finding{e.Position, e.What, e.Do})
 	}
 	return in
 }
 
-func (in *Inspection) part(file string, p part) {
-	in.Parts = append(in.Parts, InspectedPart{file, p.name, p.contentType, len(p.data)})
-	if p.contentType != typeCloudConfig {
+func (in *Inspection) part(file string, p userdata.Part) {
+	in.Parts = append(in.Parts, InspectedPart{file, p.Name, p.Type, len(p.Data)})
+	if p.Type != userdata.CloudConfig {
 		return
 	}
-	n, _ := parseYAML(p.data, p.at, true) // what is wrong is said by check
+	n, _ := document.ParseMerged(p.Data, p.At) // what is wrong is said by check
 	if n == nil {
 		return
 	}
-	if host := n.get("hostname"); host != nil && in.Hostname == "" {
-		in.Hostname = host.value
+	if host := n.Get("hostname"); host != nil && in.Hostname == "" {
+		in.Hostname = host.Value
 	}
 	byDefault := InspectedUser{Name: "default"}
 	byDefault.add(n)
 	if byDefault.Keys != nil || byDefault.Password != "" {
 		in.Users = append(in.Users, byDefault)
 	}
-	users := n.get("users")
+	users := n.Get("users")
 	if users == nil {
 		return
 	}
-	for _, item := range users.items {
-		u := InspectedUser{Name: item.value}
-		if item.kind == mapping {
+	for _, item := range users.Items {
+		u := InspectedUser{Name: item.Value}
+		if item.Kind == document.Mapping {
 			u.add(item)
 		}
 		if u.Name != "" && u.Name != "default" {
@@ -137,33 +140,33 @@ func (in *Inspection) part(file string, p part) {
 }
 
 // add takes over what a mapping says of a user.
-func (u *InspectedUser) add(n *node) {
-	for _, e := range n.entries {
-		switch e.key {
+func (u *InspectedUser) add(n *document.Node) {
+	for _, e := range n.Entries {
+		switch e.Key {
 		case "name":
-			u.Name = e.value.value
+			u.Name = e.Value.Value
 		case "groups":
-			for _, item := range e.value.items {
-				u.Groups = append(u.Groups, item.value)
+			for _, item := range e.Value.Items {
+				u.Groups = append(u.Groups, item.Value)
 			}
-			for _, e := range e.value.entries {
-				u.Groups = append(u.Groups, e.key)
+			for _, e := range e.Value.Entries {
+				u.Groups = append(u.Groups, e.Key)
 			}
-			for name := range strings.SplitSeq(e.value.value, ",") {
+			for name := range strings.SplitSeq(e.Value.Value, ",") {
 				if name = strings.TrimSpace(name); name != "" {
 					u.Groups = append(u.Groups, name)
 				}
 			}
 		case "sudo":
-			u.Sudo = e.value.kind != scalar || e.value.value != "" && e.value.value != "false" && e.value.tag != "!!null"
+			u.Sudo = e.Value.Kind != document.Scalar || e.Value.Value != "" && e.Value.Value != "false" && e.Value.Tag != "!!null"
 		case "ssh_authorized_keys", "ssh-authorized-keys":
-			for _, item := range e.value.items {
-				u.Keys = append(u.Keys, fingerprint(item.value))
+			for _, item := range e.Value.Items {
+				u.Keys = append(u.Keys, fingerprint(item.Value))
 			}
 		case "password", "passwd", "plain_text_passwd", "hashed_passwd":
-			if e.value.value != "" && e.value.tag != "!!null" {
+			if e.Value.Value != "" && e.Value.Tag != "!!null" {
 				u.Password = "hash"
-				if plainPassword(e.value.value) {
+				if plainPassword(e.Value.Value) {
 					u.Password = "plain"
 				}
 			}
@@ -190,9 +193,9 @@ func fingerprint(line string) string {
 // InstanceID is what meta-data names, "" where it names none.
 func (s *Seed) InstanceID() string {
 	data, _ := s.File(MetaData)
-	if n, _ := parseYAML(data, inFile(MetaData), true); n != nil {
-		if id := n.get("instance-id"); id != nil {
-			return id.value
+	if n, _ := document.ParseMerged(data, document.InFile(MetaData)); n != nil {
+		if id := n.Get("instance-id"); id != nil {
+			return id.Value
 		}
 	}
 	return ""

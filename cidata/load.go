@@ -1,7 +1,6 @@
 package cidata
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -10,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/applbuild/applbuild/cidata/document"
 	"github.com/applbuild/applbuild/cidata/iso"
+	"github.com/applbuild/applbuild/cidata/schema"
+	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
 // Targets that LoadOptions.For may name.
@@ -36,38 +38,33 @@ func Load(name string, o LoadOptions) (*Seed, error) {
 		o.readFile = readFile
 	}
 	if o.For != ForNoCloud && o.For != ForEC2 {
-		return nil, &Error{Position: flagged("for"), What: quote(o.For) + " is not known", Do: "use " + ForEC2 + ", or leave it out"}
+		return nil, &Error{Position: flagged("for"), What: document.Quote(o.For) + " is not known", Do: "use " + ForEC2 + ", or leave it out"}
 	}
-	l := &loader{LoadOptions: o, dir: filepath.Dir(name), top: Position{File: "the command line"}}
-	root := mapNode(l.top)
+	l := &loader{LoadOptions: o, dir: filepath.Dir(name), judge: schema.New(), top: Position{File: "the command line"}}
+	root := document.Map(l.top)
 	if name != "" {
-		l.top = Position{name, 1, 1}
+		l.top = Position{File: name, Line: 1, Column: 1}
 		data, err := o.readFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("seed file: %w: name a file that is there", err)
 		}
-		node, problems := parseYAML(data, inFile(name), false)
+		node, problems := document.Parse(data, document.InFile(name))
 		if len(problems) > 0 {
-			return nil, problems.err()
+			return nil, problems.Err()
 		}
 		switch {
 		case node == nil:
-			root.pos = l.top
-		case node.kind != mapping:
-			return nil, Errors{{Position: node.pos, What: "is " + node.kind.String(), Do: "write a mapping, KEY: VALUE"}}
+			root.Pos = l.top
+		case node.Kind != document.Mapping:
+			return nil, Errors{{Position: node.Pos, What: "is " + node.Kind.String(), Do: "write a mapping, KEY: VALUE"}}
 		default:
 			root = node
 		}
-		if line := firstLine(data); strings.HasPrefix(line, "#cloud-config") {
+		if line := userdata.FirstLine(data); strings.HasPrefix(line, "#cloud-config") {
 			return nil, Errors{{Position: l.top, What: "is user-data itself", Do: "give it with --user-data " + name + ", or put it beneath cloud_config"}}
 		}
 	}
 	return l.load(root)
-}
-
-func firstLine(data []byte) string {
-	line, _, _ := bytes.Cut(data, []byte("\n"))
-	return strings.TrimRight(string(line), "\r")
 }
 
 // readFile reads a file of the host that is not larger than a seed may hold.
@@ -89,6 +86,7 @@ type loader struct {
 	LoadOptions
 	dir      string // that file names of the seed file are relative to
 	top      Position
+	judge    *schema.Judge
 	problems Errors
 	warnings Errors
 	total    int
@@ -98,17 +96,10 @@ func (l *loader) problem(pos Position, what, do string) {
 	l.problems = append(l.problems, &Error{Position: pos, What: what, Do: do})
 }
 
-// A source is data with its place.
-type source struct {
-	name string // shown to people, and the base of a part's name
-	data []byte
-	at   place
-}
-
 // read returns the file that t names.
-func (l *loader) read(t text) (source, bool) {
+func (l *loader) read(t text) (document.Source, bool) {
 	if !t.given() {
-		return source{}, false
+		return document.Source{}, false
 	}
 	name := t.value
 	if !fromFlag(t.pos) && !filepath.IsAbs(name) {
@@ -117,29 +108,59 @@ func (l *loader) read(t text) (source, bool) {
 	data, err := l.readFile(name)
 	if err != nil {
 		l.problems = append(l.problems, missing(t, err))
-		return source{}, false
+		return document.Source{}, false
 	}
 	if l.total += len(data); l.total > maxTotal {
 		l.problems = append(l.problems, &Error{Position: t.pos, What: "all files together are too large", Do: fmt.Sprintf("stay below %d MiB", maxTotal>>20), Err: ErrTooLarge})
-		return source{}, false
+		return document.Source{}, false
 	}
-	return source{name, data, inFile(name)}, true
+	return document.Source{Name: name, Data: data, At: document.InFile(name)}, true
+}
+
+// multipart returns the files that names name as one user-data: a single one as it is, several as a MIME message. first
+// is a part to begin with, where there is one.
+func (l *loader) multipart(names []text, first *document.Source) (document.Source, bool) {
+	var parts []document.Source
+	if first != nil {
+		parts = append(parts, *first)
+	}
+	for _, name := range names {
+		s, ok := l.read(name)
+		if !ok {
+			return document.Source{}, false
+		}
+		if len(s.Data) == 0 {
+			l.problem(name.pos, document.Quote(s.Name)+" is empty", "leave it out")
+			return document.Source{}, false
+		}
+		parts = append(parts, s)
+	}
+	switch len(parts) {
+	case 0:
+		return document.Source{}, false
+	case 1:
+		return parts[0], true
+	}
+	joined, warnings, problems := userdata.Join(parts)
+	l.warnings = append(l.warnings, warnings...)
+	l.problems = append(l.problems, problems...)
+	return joined, len(problems) == 0
 }
 
 // load makes the seed that root describes.
-func (l *loader) load(root *node) (*Seed, error) {
+func (l *loader) load(root *document.Node) (*Seed, error) {
 	if problems := l.Settings.lay(root); len(problems) > 0 {
-		return nil, problems.err()
+		return nil, problems.Err()
 	}
 	l.netplanFlag(root)
 	d := &decoder{}
 	c := d.decode(root)
 	l.problems = append(l.problems, d.problems...)
 	if len(l.problems) > 0 {
-		return nil, l.problems.err()
+		return nil, l.problems.Err()
 	}
 	seed := &Seed{time: l.Time, label: Label}
-	sources := map[string]source{}
+	sources := map[string]document.Source{}
 	if s, ok := l.userData(c); ok {
 		sources[UserData] = s
 	}
@@ -151,80 +172,79 @@ func (l *loader) load(root *node) (*Seed, error) {
 	}
 	for _, name := range wellKnown {
 		if s, ok := sources[name]; ok {
-			seed.add(name, s.data)
+			seed.add(name, s.Data)
 		}
 	}
 	l.extraFiles(seed, c, sources)
 	if s, ok := l.metaData(c, seed.files); ok {
 		sources[MetaData] = s
-		seed.add(MetaData, s.data)
+		seed.add(MetaData, s.Data)
 	}
 	if len(l.problems) > 0 {
-		return nil, l.problems.err()
+		return nil, l.problems.Err()
 	}
 	l.check(seed, sources)
-	seed.warnings = l.warnings.once()
-	return seed, l.problems.err()
+	seed.warnings = l.warnings.Once()
+	return seed, l.problems.Err()
 }
 
 // netplanFlag puts the file of --network in place of the seed file's network.
-func (l *loader) netplanFlag(root *node) {
+func (l *loader) netplanFlag(root *document.Node) {
 	s, ok := l.read(text{l.Settings.Network, flagged("network")})
 	if !ok {
 		return
 	}
-	n, problems := parseYAML(s.data, s.at, true)
+	n, problems := document.ParseMerged(s.Data, s.At)
 	l.problems = append(l.problems, problems...)
 	if len(problems) == 0 && n == nil {
-		l.problem(s.at(1, 1), "is empty", "write netplan's YAML, version 2")
+		l.problem(s.At(1, 1), "is empty", "write netplan's YAML, version 2")
 	}
 	if n != nil {
-		root.set("network", n)
+		root.Set("network", n)
 	}
 }
 
 // network returns network-config.
-func (l *loader) network(c *config) (source, bool) {
+func (l *loader) network(c *config) (document.Source, bool) {
 	if c.network == nil {
 		return l.read(c.networkConfig)
 	}
 	n := c.network
-	if inner := n.get("network"); inner != nil && len(n.entries) == 1 && inner.kind == mapping {
+	if inner := n.Get("network"); inner != nil && len(n.Entries) == 1 && inner.Kind == document.Mapping {
 		n = inner
 	}
-	if n.get("version") == nil {
-		version := &node{tag: "!!int", value: "2", pos: n.pos}
-		n.entries = append([]entry{{"version", n.pos, version, "!!str"}}, n.entries...)
+	if n.Get("version") == nil {
+		n.Prepend("version", document.Int("2", n.Pos))
 	}
 	return l.rendered(n, NetworkConfig, "")
 }
 
-func (l *loader) rendered(n *node, name, header string) (source, bool) {
-	data, at, err := render(n, header)
+func (l *loader) rendered(n *document.Node, name, header string) (document.Source, bool) {
+	data, at, err := document.Render(n, header)
 	if err != nil {
 		l.problems = append(l.problems, &Error{What: err.Error(), Err: err})
-		return source{}, false
+		return document.Source{}, false
 	}
-	return source{name, data, at}, true
+	return document.Source{Name: name, Data: data, At: at}, true
 }
 
 // metaData returns meta-data. It names the instance-id, by default the digest of all other files and of the rest of
 // meta-data.
-func (l *loader) metaData(c *config, others []File) (source, bool) {
+func (l *loader) metaData(c *config, others []File) (document.Source, bool) {
 	given, ok := l.read(c.metaData)
-	n := mapNode(c.pos)
+	n := document.Map(c.pos)
 	if ok {
-		parsed, problems := parseYAML(given.data, given.at, true)
+		parsed, problems := document.ParseMerged(given.Data, given.At)
 		if len(problems) > 0 {
 			l.problems = append(l.problems, problems...)
-			return source{}, false
+			return document.Source{}, false
 		}
 		if parsed != nil {
 			n = parsed
 		}
-		if n.kind != mapping {
-			l.problem(n.pos, "meta-data is "+n.kind.String(), "write a mapping, KEY: VALUE")
-			return source{}, false
+		if n.Kind != document.Mapping {
+			l.problem(n.Pos, "meta-data is "+n.Kind.String(), "write a mapping, KEY: VALUE")
+			return document.Source{}, false
 		}
 	}
 	changed := false
@@ -232,23 +252,23 @@ func (l *loader) metaData(c *config, others []File) (source, bool) {
 		key   string
 		value text
 	}{{"local-hostname", c.hostname}, {"instance-id", c.instanceID}} {
-		switch there := n.get(add.key); {
+		switch there := n.Get(add.key); {
 		case !add.value.given():
 		case there == nil:
-			n.set(add.key, textNode(add.value.value, add.value.pos))
+			n.Set(add.key, document.Text(add.value.value, add.value.pos))
 			changed = true
-		case there.value != add.value.value:
-			l.problem(add.value.pos, "meta-data sets "+add.key+" too ("+there.pos.String()+")", "remove one of the two")
+		case there.Value != add.value.value:
+			l.problem(add.value.pos, "meta-data sets "+add.key+" too ("+there.Pos.String()+")", "remove one of the two")
 		}
 	}
-	if n.get("instance-id") == nil {
-		rest, _, err := render(n, "")
+	if n.Get("instance-id") == nil {
+		rest, _, err := document.Render(n, "")
 		if err != nil {
 			l.problems = append(l.problems, &Error{What: err.Error(), Err: err})
-			return source{}, false
+			return document.Source{}, false
 		}
 		all := append([]File{{MetaData, rest}}, others...)
-		n.entries = append([]entry{{"instance-id", n.pos, textNode(digest(all), n.pos), "!!str"}}, n.entries...)
+		n.Prepend("instance-id", document.Text(digest(all), n.Pos))
 		changed = true
 	}
 	if ok && !changed {
@@ -258,7 +278,7 @@ func (l *loader) metaData(c *config, others []File) (source, bool) {
 }
 
 // extraFiles adds the further files.
-func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]source) {
+func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]document.Source) {
 	lower := map[string]bool{}
 	for _, name := range wellKnown {
 		lower[name] = true
@@ -267,14 +287,14 @@ func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]source) {
 		name := f.path.value
 		switch {
 		case !cleanPath(name):
-			l.problem(f.path.pos, "extra file "+quote(name)+" is not a path inside of the seed", "write a relative path such as scripts/setup.sh, of up to seven parts and 200 characters")
+			l.problem(f.path.pos, "extra file "+document.Quote(name)+" is not a path inside of the seed", "write a relative path such as scripts/setup.sh, of up to seven parts and 200 characters")
 			continue
 		case lower[strings.ToLower(name)]:
-			l.problem(f.path.pos, "extra file "+quote(name)+" is there twice", "give it another name; upper and lower case count as the same")
+			l.problem(f.path.pos, "extra file "+document.Quote(name)+" is there twice", "give it another name; upper and lower case count as the same")
 			continue
 		}
 		lower[strings.ToLower(name)] = true
-		s := source{name, []byte(f.content.value), func(int, int) Position { return f.content.pos }}
+		s := document.Source{Name: name, Data: []byte(f.content.value), At: func(int, int) Position { return f.content.pos }}
 		if f.source.given() {
 			var ok bool
 			if s, ok = l.read(f.source); !ok {
@@ -282,7 +302,7 @@ func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]source) {
 			}
 		}
 		sources[name] = s
-		seed.add(name, s.data)
+		seed.add(name, s.Data)
 	}
 	l.folders(seed, c, lower)
 }
@@ -294,10 +314,10 @@ func (l *loader) folders(seed *Seed, c *config, files map[string]bool) {
 		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
 			lower := strings.ToLower(dir)
 			if files[lower] {
-				l.problem(c.pos, "extra file "+quote(f.Path)+" lies below a file", "give one of them another name")
+				l.problem(c.pos, "extra file "+document.Quote(f.Path)+" lies below a file", "give one of them another name")
 			}
 			if other := spelled[lower]; other != "" && other != dir {
-				l.problem(c.pos, "extra files lie in "+quote(other)+" and "+quote(dir), "write the folder in one way; upper and lower case count as the same")
+				l.problem(c.pos, "extra files lie in "+document.Quote(other)+" and "+document.Quote(dir), "write the folder in one way; upper and lower case count as the same")
 			}
 			spelled[lower] = dir
 		}

@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/applbuild/applbuild/cidata/document"
 	"github.com/applbuild/applbuild/cidata/fat"
 	"github.com/applbuild/applbuild/cidata/iso"
+	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
 // Formats that a seed is read from.
@@ -42,7 +44,7 @@ func Read(r io.ReaderAt, size int64) (*Seed, error) {
 		return fromFS(image, FormatISO, image.Label())
 	}
 	switch {
-	case isGzip(head):
+	case userdata.IsGzip(head):
 		return readTarball(io.NewSectionReader(r, 0, size))
 	case len(head) > 262 && string(head[257:262]) == "ustar":
 		return readTar(io.NewSectionReader(r, 0, size))
@@ -81,7 +83,7 @@ func (t *tally) add(name string, size int64) error {
 	t.files++
 	t.bytes += size
 	if size < 0 || size > maxFile || t.files > maxFiles || t.bytes > maxTotal {
-		return fmt.Errorf("%s: %w: a file may have %d MiB, all %d MiB in %d files", quote(name), ErrTooLarge, maxFile>>20, maxTotal>>20, maxFiles)
+		return fmt.Errorf("%s: %w: a file may have %d MiB, all %d MiB in %d files", document.Quote(name), ErrTooLarge, maxFile>>20, maxTotal>>20, maxFiles)
 	}
 	return nil
 }

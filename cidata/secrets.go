@@ -7,6 +7,9 @@ import (
 	"io"
 	"regexp"
 	"strings"
+
+	"github.com/applbuild/applbuild/cidata/document"
+	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
 // keyForms are the beginnings of private keys: PEM (RFC 7468) and what is written like it, age (age-encryption.org/v1),
@@ -40,7 +43,7 @@ func (l *loader) secret(pos Position, what string) {
 }
 
 // keysIn refuses private keys in the text of data.
-func (l *loader) keysIn(data []byte, at place) {
+func (l *loader) keysIn(data []byte, at document.Place) {
 	if l.AllowSecrets {
 		return
 	}
@@ -52,31 +55,31 @@ func (l *loader) keysIn(data []byte, at place) {
 }
 
 // secrets refuses private keys and plain passwords among the values of a cloud-config or network-config.
-func (l *loader) secrets(n *node) {
+func (l *loader) secrets(n *document.Node) {
 	if n == nil || l.AllowSecrets {
 		return
 	}
-	for _, item := range n.items {
+	for _, item := range n.Items {
 		l.secrets(item)
 	}
-	for _, e := range n.entries {
-		switch e.key {
+	for _, e := range n.Entries {
+		switch e.Key {
 		case "password", "plain_text_passwd", "passwd", "hashed_passwd":
-			if e.value.kind == scalar && plainPassword(e.value.value) && e.value.tag != "!!null" {
-				l.secret(e.value.pos, e.key+" is a plain password")
+			if e.Value.Kind == document.Scalar && plainPassword(e.Value.Value) && e.Value.Tag != "!!null" {
+				l.secret(e.Value.Pos, e.Key+" is a plain password")
 			}
 		case "chpasswd":
-			l.passwordList(e.value.get("list"))
+			l.passwordList(e.Value.Get("list"))
 		case "ssh_keys":
-			l.hostKeys(e.value)
+			l.hostKeys(e.Value)
 		case "write_files":
-			for _, f := range e.value.items {
+			for _, f := range e.Value.Items {
 				l.encoded(f)
 			}
 		case "tunnels":
-			l.tunnels(e.value)
+			l.tunnels(e.Value)
 		}
-		l.secrets(e.value)
+		l.secrets(e.Value)
 	}
 }
 
@@ -91,69 +94,69 @@ func plainPassword(value string) bool {
 }
 
 // passwordList judges chpasswd's list of USER:PASSWORD, one text or a list.
-func (l *loader) passwordList(n *node) {
+func (l *loader) passwordList(n *document.Node) {
 	if n == nil {
 		return
 	}
-	lines := n.items
-	if n.kind == scalar {
-		for line := range strings.SplitSeq(n.value, "\n") {
-			lines = append(lines, &node{value: line, pos: n.pos})
+	lines := n.Items
+	if n.Kind == document.Scalar {
+		for line := range strings.SplitSeq(n.Value, "\n") {
+			lines = append(lines, document.Text(line, n.Pos))
 		}
 	}
 	for _, line := range lines {
-		if user, password, ok := strings.Cut(strings.TrimSpace(line.value), ":"); ok && plainPassword(password) {
-			l.secret(line.pos, "chpasswd has a plain password of "+shorten(oneLine(user)))
+		if user, password, ok := strings.Cut(strings.TrimSpace(line.Value), ":"); ok && plainPassword(password) {
+			l.secret(line.Pos, "chpasswd has a plain password of "+document.Shorten(document.OneLine(user)))
 		}
 	}
 }
 
 // hostKeys judges ssh_keys, which holds the private keys of the host.
-func (l *loader) hostKeys(n *node) {
-	for _, e := range n.entries {
-		if strings.HasSuffix(e.key, "_private") && e.value.kind == scalar && e.value.value != "" && privateKey([]byte(e.value.value)) == "" {
-			l.secret(e.value.pos, "a private key (ssh_keys."+shorten(oneLine(e.key))+")")
+func (l *loader) hostKeys(n *document.Node) {
+	for _, e := range n.Entries {
+		if strings.HasSuffix(e.Key, "_private") && e.Value.Kind == document.Scalar && e.Value.Value != "" && privateKey([]byte(e.Value.Value)) == "" {
+			l.secret(e.Value.Pos, "a private key (ssh_keys."+document.Shorten(document.OneLine(e.Key))+")")
 		}
 	}
 }
 
 // tunnels judges netplan's keys of WireGuard.
-func (l *loader) tunnels(n *node) {
-	for _, e := range n.entries {
+func (l *loader) tunnels(n *document.Node) {
+	for _, e := range n.Entries {
 		for _, name := range []string{"key", "keys"} {
-			k := e.value.get(name)
-			if private := k.get("private"); private != nil {
+			k := e.Value.Get(name)
+			if private := k.Get("private"); private != nil {
 				k = private
 			}
-			if k != nil && k.kind == scalar && k.value != "" && !strings.HasPrefix(k.value, "/") {
-				l.secret(k.pos, "holds a tunnel's private key")
+			if k != nil && k.Kind == document.Scalar && k.Value != "" && !strings.HasPrefix(k.Value, "/") {
+				l.secret(k.Pos, "holds a tunnel's private key")
 			}
 		}
 	}
 }
 
 // encoded looks for private keys in what write_files holds in another encoding.
-func (l *loader) encoded(f *node) {
-	content, encoding := f.get("content"), f.get("encoding")
-	if content == nil || content.kind != scalar {
+func (l *loader) encoded(f *document.Node) {
+	content, encoding := f.Get("content"), f.Get("encoding")
+	if content == nil || content.Kind != document.Scalar {
 		return
 	}
-	data := []byte(content.value)
+	data := []byte(content.Value)
 	switch {
-	case content.tag == "!!binary":
-	case encoding == nil || !strings.Contains(encoding.value, "b64") && !strings.Contains(encoding.value, "base64"):
+	case content.Tag == "!!binary":
+	case encoding == nil || !strings.Contains(encoding.Value, "b64") && !strings.Contains(encoding.Value, "base64"):
 		return
 	}
 	decoded, err := base64.StdEncoding.AppendDecode(nil, bytes.Join(bytes.Fields(data), nil))
 	if err != nil {
 		return
 	}
-	if isGzip(decoded) {
+	if userdata.IsGzip(decoded) {
 		if r, err := gzip.NewReader(bytes.NewReader(decoded)); err == nil {
 			decoded, _ = io.ReadAll(io.LimitReader(r, maxFile)) // what can be read of a damaged one
 		}
 	}
 	if kind := privateKey(decoded); kind != "" {
-		l.secret(content.pos, "holds a private key ("+kind+")")
+		l.secret(content.Pos, "holds a private key ("+kind+")")
 	}
 }

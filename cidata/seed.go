@@ -20,6 +20,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/applbuild/applbuild/cidata/document"
 	"github.com/applbuild/applbuild/cidata/fat"
 	"github.com/applbuild/applbuild/cidata/iso"
 )
@@ -49,9 +50,16 @@ const (
 
 // Errors that an [Error] may have as its cause.
 var (
-	ErrSecret   = errors.New("a secret in a seed")  // a private key or a plain password; LoadOptions.AllowSecrets lets it in
-	ErrTooLarge = errors.New("a seed is too large") // of a bound of this package, or of EC2's
-	ErrNotSeed  = errors.New("not a NoCloud seed")  // what was read holds no seed
+	ErrSecret   = errors.New("a secret in a seed") // a private key or a plain password; LoadOptions.AllowSecrets lets it in
+	ErrTooLarge = document.ErrTooLarge             // of a bound of this package, or of EC2's
+	ErrNotSeed  = errors.New("not a NoCloud seed") // what was read holds no seed
+)
+
+// What is wrong with a seed, and where.
+type (
+	Position = document.Position
+	Error    = document.Error // its cause matches ErrSecret, ErrTooLarge or nothing
+	Errors   = document.Errors
 )
 
 // A File is one file of a seed. Its path has no leading slash.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -116,7 +118,7 @@ func TestOneFileOfUserDataIsKeptByteForByte(t *testing.T) {
 		in.set.Hostname = "web"
 		write(t, in.files)
 		s, err := in.load(LoadOptions{})
-		if err != nil && !isGzip([]byte(text)) {
+		if err != nil && !userdata.IsGzip([]byte(text)) {
 			t.Errorf("%q: %v", text, err)
 		}
 		if s == nil {
@@ -246,7 +248,7 @@ func TestInspectHasBounds(t *testing.T) {
 		nested = fmt.Sprintf("Content-Type: multipart/mixed; boundary=X%d\nMIME-Version: 1.0\n\n--X%d\n%s\n--X%d--\n", i, i, nested, i)
 	}
 	bomb := bytes.Repeat([]byte("#!/bin/sh\n"), 15<<20)
-	packed, err := gzipped(bomb)
+	packed, err := userdata.Gzip(bomb)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,10 @@
 package cidata
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/applbuild/applbuild/cidata/document"
+)
 
 // Settings are values from a command line. They are laid over those of a seed file: single values replace, lists are
 // appended. Names of files are opened as they are.
@@ -22,7 +26,7 @@ type Settings struct {
 func flagged(name string) Position { return Position{File: "--" + name} }
 
 // lay lays the settings over root.
-func (s Settings) lay(root *node) Errors {
+func (s Settings) lay(root *document.Node) Errors {
 	problems := s.layUsers(root)
 	for _, v := range []struct{ value, key, flag string }{
 		{s.InstanceID, "instance_id", "instance-id"},
@@ -31,23 +35,23 @@ func (s Settings) lay(root *node) Errors {
 		{s.NetworkConfig, "network_config", "network-config"},
 	} {
 		if v.value != "" {
-			root.set(v.key, textNode(v.value, flagged(v.flag)))
+			root.Set(v.key, document.Text(v.value, flagged(v.flag)))
 		}
 	}
 	if s.GrowRoot {
-		root.set("grow_root", boolNode(true, flagged("grow-root")))
+		root.Set("grow_root", document.Bool(true, flagged("grow-root")))
 	}
 	for _, name := range s.UserData {
-		appendTo(root, "user_data", textNode(name, flagged("user-data")))
+		appendTo(root, "user_data", document.Text(name, flagged("user-data")))
 	}
 	for _, name := range s.VendorData {
-		appendTo(root, "vendor_data", textNode(name, flagged("vendor-data")))
+		appendTo(root, "vendor_data", document.Text(name, flagged("vendor-data")))
 	}
 	switch {
 	case s.NetworkConfig != "" && s.Network == "":
-		root.remove("network")
+		root.Remove("network")
 	case s.Network != "" && s.NetworkConfig == "":
-		root.remove("network_config")
+		root.Remove("network_config")
 	case s.Network != "":
 		problems = append(problems, &Error{Position: flagged("network"), What: "--network-config is given too", Do: "leave one of the two out"})
 	}
@@ -55,71 +59,71 @@ func (s Settings) lay(root *node) Errors {
 }
 
 // layUsers lays the users and their keys over root.
-func (s Settings) layUsers(root *node) Errors {
+func (s Settings) layUsers(root *document.Node) Errors {
 	var problems Errors
-	hasUsers := root.get("users") != nil
+	hasUsers := root.Get("users") != nil
 	switch {
 	case s.User != "":
 		u := namedUser(root, s.User, "user")
 		for _, name := range s.SSHKeyFiles {
-			appendTo(u, "ssh_key_files", textNode(name, flagged("ssh-key")))
+			appendTo(u, "ssh_key_files", document.Text(name, flagged("ssh-key")))
 		}
 		if s.PasswordHash != "" {
-			u.set("password_hash", textNode(s.PasswordHash, flagged("password-hash")))
+			u.Set("password_hash", document.Text(s.PasswordHash, flagged("password-hash")))
 		}
 	case s.PasswordHash != "":
 		problems = append(problems, &Error{Position: flagged("password-hash"), What: "belongs to no user", Do: "add --user NAME"})
 	default:
 		for _, name := range s.SSHKeyFiles {
-			appendTo(root, "ssh_key_files", textNode(name, flagged("ssh-key")))
+			appendTo(root, "ssh_key_files", document.Text(name, flagged("ssh-key")))
 		}
 	}
 	if s.Vagrant != "" {
-		appendTo(namedUser(root, "vagrant", "vagrant"), "ssh_key_files", textNode(s.Vagrant, flagged("vagrant")))
+		appendTo(namedUser(root, "vagrant", "vagrant"), "ssh_key_files", document.Text(s.Vagrant, flagged("vagrant")))
 	}
-	if users := root.get("users"); users != nil && !hasUsers && (root.get("ssh_keys") != nil || root.get("ssh_key_files") != nil) {
+	if users := root.Get("users"); users != nil && !hasUsers && (root.Get("ssh_keys") != nil || root.Get("ssh_key_files") != nil) {
 		// The keys are for the default user, whom a list of users would leave out.
-		users.items = append([]*node{textNode("default", users.pos)}, users.items...)
+		users.Items = append([]*document.Node{document.Text("default", users.Pos)}, users.Items...)
 	}
 	return problems
 }
 
 // appendTo appends item to a list of n. What is no list there is left for the decoder to refuse.
-func appendTo(n *node, key string, item *node) {
-	list := n.get(key)
+func appendTo(n *document.Node, key string, item *document.Node) {
+	list := n.Get(key)
 	switch {
 	case list == nil:
-		n.set(key, listNode(item.pos, item))
-	case list.kind == sequence:
-		list.items = append(list.items, item)
-	case list.kind == scalar:
-		n.set(key, listNode(list.pos, list, item))
+		n.Set(key, document.List(item.Pos, item))
+	case list.Kind == document.Sequence:
+		list.Items = append(list.Items, item)
+	case list.Kind == document.Scalar:
+		n.Set(key, document.List(list.Pos, list, item))
 	}
 }
 
 // namedUser returns the item of users with this name, a new one where there is none.
-func namedUser(root *node, name, flagName string) *node {
+func namedUser(root *document.Node, name, flagName string) *document.Node {
 	pos := flagged(flagName)
-	users := root.get("users")
+	users := root.Get("users")
 	if users == nil {
-		users = listNode(pos)
-		root.set("users", users)
+		users = document.List(pos)
+		root.Set("users", users)
 	}
-	for i, u := range users.items {
-		if u.kind == scalar && u.value == name { // the short form
-			u = mapNode(u.pos)
-			u.set("name", textNode(name, u.pos))
-			users.items[i] = u
+	for i, u := range users.Items {
+		if u.Kind == document.Scalar && u.Value == name { // the short form
+			u = document.Map(u.Pos)
+			u.Set("name", document.Text(name, u.Pos))
+			users.Items[i] = u
 		}
-		if n := u.get("name"); n != nil && n.kind == scalar && n.value == name {
+		if n := u.Get("name"); n != nil && n.Kind == document.Scalar && n.Value == name {
 			return u
 		}
 	}
-	u := mapNode(pos)
-	u.set("name", textNode(name, pos))
-	u.set("sudo", boolNode(true, pos))
-	u.set("shell", textNode("/bin/bash", pos))
-	users.items = append(users.items, u)
+	u := document.Map(pos)
+	u.Set("name", document.Text(name, pos))
+	u.Set("sudo", document.Bool(true, pos))
+	u.Set("shell", document.Text("/bin/bash", pos))
+	users.Items = append(users.Items, u)
 	return u
 }
 

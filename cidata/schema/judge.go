@@ -74,7 +74,7 @@ type judgement struct {
 }
 
 // judge returns how a document differs from the schema of a file.
-func (c *checker) judge(file string, document *value) []Problem {
+func (c *Judge) judge(file string, document *value) []Problem {
 	r, err := c.rule(file)
 	if err != nil {
 		// The file is part of the program and read by its tests.

@@ -1,23 +1,25 @@
 package schema
 
 import (
+	"bufio"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/applbuild/applbuild/cidata/cloudinittest"
 )
 
 // The words of netplan's library are tried one by one as a key.
 func TestKeysOfInterfacesAreNetplans(t *testing.T) {
-	cloud := findCloudInit(t)
+	cloud := cloudinittest.Find(t)
 	kinds := 0
-	for line := range strings.Lines(cloud.run(t, "testdata/netplan.py", nil)) {
-		kind, theirs, _ := strings.Cut(strings.TrimSpace(line), " ")
+	for lines := bufio.NewScanner(cloud.Run(t, "testdata/netplan.py")); lines.Scan(); kinds++ {
+		kind, theirs, _ := strings.Cut(lines.Text(), " ")
 		ours := interfaceKeys(kind)
 		slices.Sort(ours)
 		if got := strings.Join(ours, " "); got != theirs {
 			t.Errorf("%s: we know\n%s\nnetplan\n%s", kind, got, theirs)
 		}
-		kinds++
 	}
 	if kinds != 4 {
 		t.Errorf("netplan told of %d kinds of interface, want 4", kinds)

@@ -52,7 +52,7 @@ func TestProblemsOfACloudConfigNameThePlaceAndTheRemedy(t *testing.T) {
 		{"? [a]\n: b\n", `1:3: a key is a list, write a text`},
 		{"hostname: &a {b: 1}\nfqdn: *a\n", "1:11: fqdn: a mapping is not of type 'string'\n1:11: hostname: a mapping is not of type 'string'"},
 	} {
-		if got := lines(CloudConfig([]byte(test.data))); got != test.want {
+		if got := lines(New().CloudConfig([]byte(test.data))); got != test.want {
 			t.Errorf("%q:\n%s\nwant\n%s", test.data, got, test.want)
 		}
 	}
@@ -75,7 +75,7 @@ func TestProblemsOfANetworkConfigNameThePlaceAndTheRemedy(t *testing.T) {
 		{"version: 1\nconfig:\n- type: bond\n  name: b\n  bond_interfaces: [a]\n  parms: {}\n", `6:3: config.0.parms: unknown key, did you mean params?`},
 		{"version: 1\nconfig: [{name: eth0}]\n", `2:10: config.0: the key "type" is missing`},
 	} {
-		if got := lines(NetworkConfig([]byte(test.data))); got != test.want {
+		if got := lines(New().NetworkConfig([]byte(test.data))); got != test.want {
 			t.Errorf("%q:\n%s\nwant\n%s", test.data, got, test.want)
 		}
 	}
@@ -101,7 +101,7 @@ func TestUserDataIsJudgedByItsFirstLine(t *testing.T) {
 		if got := TypeOf([]byte(test.data)); got != test.part {
 			t.Errorf("%q is of type %q, want %q", test.data, got, test.part)
 		}
-		if got := lines(UserData([]byte(test.data))); got != test.want {
+		if got := lines(New().UserData([]byte(test.data))); got != test.want {
 			t.Errorf("%q:\n%s\nwant\n%s", test.data, got, test.want)
 		}
 	}
@@ -109,15 +109,15 @@ func TestUserDataIsJudgedByItsFirstLine(t *testing.T) {
 
 func TestWhatIsAcceptedLeavesAFileValid(t *testing.T) {
 	for _, problems := range [][]Problem{
-		CloudConfig([]byte("apt_update: true\n")),
-		CloudConfig([]byte("hostname: a\nhostname: b\n")),
-		NetworkConfig([]byte("version: 2\nethernets: {eth0: {dhcp: true}}\n")),
+		New().CloudConfig([]byte("apt_update: true\n")),
+		New().CloudConfig([]byte("hostname: a\nhostname: b\n")),
+		New().NetworkConfig([]byte("version: 2\nethernets: {eth0: {dhcp: true}}\n")),
 	} {
 		if len(problems) != 1 || !problems[0].Accepted || !Valid(problems) {
 			t.Errorf("%v, want one that is accepted", problems)
 		}
 	}
-	if problems := NetworkConfig([]byte("version: 2\nethernets: {eth0: {dhcp: true}}\n")); !problems[0].Unknown {
+	if problems := New().NetworkConfig([]byte("version: 2\nethernets: {eth0: {dhcp: true}}\n")); !problems[0].Unknown {
 		t.Errorf("%v, want an unknown key", problems)
 	}
 }
@@ -139,7 +139,7 @@ func TestHostileFilesAreRefusedAtOnce(t *testing.T) {
 		"digits":   {"a: " + strings.Repeat("9", 1_000_000), "no whole number"},
 		"problems": {"runcmd: [" + strings.Repeat("1, ", 10_000) + "]\n", "runcmd.99: 1 is not of type"},
 	} {
-		problems := CloudConfig([]byte(test.data))
+		problems := New().CloudConfig([]byte(test.data))
 		if Valid(problems) || len(problems) > maxProblems || !strings.Contains(lines(problems), test.want) {
 			t.Errorf("%s: %d problems, %.300s; want %s", name, len(problems), lines(problems), test.want)
 		}
@@ -170,17 +170,17 @@ func sane(t *testing.T, data []byte, problems []Problem) {
 
 func FuzzCloudConfig(f *testing.F) {
 	seed(f, "cloud-config")
-	c := newChecker()
+	c := New()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		sane(t, data, c.cloudConfig(data))
-		sane(t, data, c.userData(data))
+		sane(t, data, c.CloudConfig(data))
+		sane(t, data, c.UserData(data))
 	})
 }
 
 func FuzzNetworkConfig(f *testing.F) {
 	seed(f, "network-config")
-	c := newChecker()
-	f.Fuzz(func(t *testing.T, data []byte) { sane(t, data, c.networkConfig(data)) })
+	c := New()
+	f.Fuzz(func(t *testing.T, data []byte) { sane(t, data, c.NetworkConfig(data)) })
 }
 
 func seed(f *testing.F, kind string) {
@@ -193,10 +193,18 @@ func seed(f *testing.F, kind string) {
 	}
 }
 
+func BenchmarkNewAndCloudConfig(b *testing.B) {
+	data := readFile(b, "testdata/examples/cloud-config.txt")
+	for b.Loop() {
+		New().CloudConfig(data)
+	}
+}
+
 func BenchmarkCloudConfig(b *testing.B) {
 	data := readFile(b, "testdata/examples/cloud-config.txt")
 	b.SetBytes(int64(len(data)))
+	j := New()
 	for b.Loop() {
-		CloudConfig(data)
+		j.CloudConfig(data)
 	}
 }

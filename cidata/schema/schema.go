@@ -47,34 +47,21 @@ func Valid(problems []Problem) bool {
 // maxProblems is how many problems of one file are returned.
 const maxProblems = 100
 
-// CloudConfig judges a cloud-config, which need not begin with #cloud-config
-// here: a part of a MIME message has its type in its header. The problems are
-// sorted by place, at most 100. A file of no byte has none, as cloud-init looks
-// at none; a file of comments alone is no mapping, which is one.
-func CloudConfig(data []byte) []Problem { return newChecker().cloudConfig(data) }
-
-// NetworkConfig judges a network-config of version 1 or 2, with or without the
-// key network around it, like CloudConfig. In version 2 it also names keys of
-// interfaces that neither cloud-init nor netplan knows: Unknown and Accepted.
-func NetworkConfig(data []byte) []Problem { return newChecker().networkConfig(data) }
-
-// UserData judges a whole user-data as `cloud-init schema -c FILE` does: by its
-// first line. Only a cloud-config has an inside that is judged. What has no known
-// first line is a problem; everything else has none, a Jinja template too.
-func UserData(data []byte) []Problem { return newChecker().userData(data) }
-
-// A checker holds what is made once for several files.
-type checker struct {
+// A Judge judges files. It reads each schema once, when it first needs it, so that
+// one Judge for several files is quicker than one for each. It is not for several
+// goroutines at once.
+type Judge struct {
 	patterns patterns
 	rules    map[string]*rule // by the name of their file
 }
 
-func newChecker() *checker {
-	return &checker{patterns: newPatterns(), rules: map[string]*rule{}}
+// New returns a judge.
+func New() *Judge {
+	return &Judge{patterns: newPatterns(), rules: map[string]*rule{}}
 }
 
 // rule returns the schema of a file.
-func (c *checker) rule(file string) (*rule, error) {
+func (c *Judge) rule(file string) (*rule, error) {
 	if r := c.rules[file]; r != nil {
 		return r, nil
 	}
@@ -85,7 +72,11 @@ func (c *checker) rule(file string) (*rule, error) {
 	return r, err
 }
 
-func (c *checker) cloudConfig(data []byte) []Problem {
+// CloudConfig judges a cloud-config, which need not begin with #cloud-config
+// here: a part of a MIME message has its type in its header. The problems are
+// sorted by place, at most 100. A file of no byte has none, as cloud-init looks
+// at none; a file of comments alone is no mapping, which is one.
+func (c *Judge) CloudConfig(data []byte) []Problem {
 	document, problems := c.document(data, "cloud-config")
 	if document == nil {
 		return problems
@@ -93,7 +84,10 @@ func (c *checker) cloudConfig(data []byte) []Problem {
 	return finish(append(problems, c.judge(cloudConfigFile, document)...))
 }
 
-func (c *checker) networkConfig(data []byte) []Problem {
+// NetworkConfig judges a network-config of version 1 or 2, with or without the
+// key network around it, like CloudConfig. In version 2 it also names keys of
+// interfaces that neither cloud-init nor netplan knows: Unknown and Accepted.
+func (c *Judge) NetworkConfig(data []byte) []Problem {
 	document, problems := c.document(data, "network-config")
 	if document == nil {
 		return problems
@@ -136,7 +130,10 @@ func wrongVersion(network, version *value, path string) *Problem {
 		Message: version.show() + " is no version of network configuration, write 2"}
 }
 
-func (c *checker) userData(data []byte) []Problem {
+// UserData judges a whole user-data as `cloud-init schema -c FILE` does: by its
+// first line. Only a cloud-config has an inside that is judged. What has no known
+// first line is a problem; everything else has none, a Jinja template too.
+func (c *Judge) UserData(data []byte) []Problem {
 	if len(data) == 0 {
 		return nil
 	}
@@ -146,14 +143,14 @@ func (c *checker) userData(data []byte) []Problem {
 		return []Problem{{Line: 1, Column: 1, Message: fmt.Sprintf(
 			"the first line %s says no type of user-data, write #cloud-config", quote(string(line)))}}
 	case CloudConfigPart:
-		return c.cloudConfig(data)
+		return c.CloudConfig(data)
 	}
 	return nil
 }
 
 // document reads a file that is to be a mapping. It returns nil with the reason
 // where it is not, without one where there is nothing to judge.
-func (c *checker) document(data []byte, what string) (*value, []Problem) {
+func (c *Judge) document(data []byte, what string) (*value, []Problem) {
 	if len(data) == 0 {
 		return nil, nil
 	}

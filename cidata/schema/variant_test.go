@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/applbuild/applbuild/cidata/cloudinittest"
 )
 
 const (
@@ -40,7 +42,7 @@ func letters(words []string) string {
 
 func TestVariantsAreJudgedAsCloudInitOnceJudgedThem(t *testing.T) {
 	var ours []string
-	checker := newChecker()
+	checker := New()
 	for _, c := range newMutator(t, variantSeed).trials(t, variants) {
 		ours = append(ours, ourWord(c.judge(checker)))
 	}
@@ -50,13 +52,13 @@ func TestVariantsAreJudgedAsCloudInitOnceJudgedThem(t *testing.T) {
 }
 
 func TestVariantsAreJudgedAsCloudInitJudgesThem(t *testing.T) {
-	cloud := findCloudInit(t)
+	cloud := cloudinittest.Find(t)
 	trials := newMutator(t, variantSeed).trials(t, trialCount(t))
 	counts := map[string]int{}
 	wrong := 0
-	checker := newChecker()
+	checker := New()
 	var all []string
-	for i, v := range cloud.judge(t, trials) {
+	for i, v := range cloudInitJudges(t, cloud, trials) {
 		problems := trials[i].judge(checker)
 		ours, theirs := ourWord(problems), word(v.Valid, v.Deprecated)
 		counts[theirs]++

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/applbuild/applbuild/cidata/cloudinittest"
 )
 
 var update = flag.Bool("update", false, "write the golden files as cloud-init judges")
@@ -51,7 +53,7 @@ func ourWord(problems []Problem) string {
 func TestExamplesOfCloudInitAreJudgedAsItJudgesThem(t *testing.T) {
 	names, trials := examples(t)
 	var b strings.Builder
-	checker := newChecker()
+	checker := New()
 	for i, c := range trials {
 		fmt.Fprintf(&b, "%-60s %s\n", filepath.ToSlash(names[i]), ourWord(c.judge(checker)))
 	}
@@ -62,10 +64,10 @@ func TestExamplesOfCloudInitAreJudgedAsItJudgesThem(t *testing.T) {
 
 // The golden file says what cloud-init says, and the examples are the package's.
 func TestVerdictsAreCloudInits(t *testing.T) {
-	cloud := findCloudInit(t)
+	cloud := cloudinittest.Find(t)
 	names, trials := examples(t)
 	var b strings.Builder
-	for i, v := range cloud.judge(t, trials) {
+	for i, v := range cloudInitJudges(t, cloud, trials) {
 		fmt.Fprintf(&b, "%-60s %s\n", filepath.ToSlash(names[i]), word(v.Valid, v.Deprecated))
 	}
 	if *update {
@@ -80,7 +82,7 @@ func TestVerdictsAreCloudInits(t *testing.T) {
 
 // A newer package in the archive shows here: its files are to be copied.
 func TestFilesAreThoseOfDebiansPackage(t *testing.T) {
-	cloud := findCloudInit(t)
+	cloud := cloudinittest.Find(t)
 	for ours, theirs := range map[string]string{
 		"data/*.json":              "usr/lib/python3/dist-packages/cloudinit/config/schemas",
 		"testdata/examples/[a-r]*": "usr/share/doc/cloud-init/examples",
@@ -91,12 +93,12 @@ func TestFilesAreThoseOfDebiansPackage(t *testing.T) {
 			t.Fatalf("%s: %d files, %v", ours, len(names), err)
 		}
 		for _, name := range names {
-			if !bytes.Equal(readFile(t, name), readFile(t, filepath.Join(cloud.root, theirs, filepath.Base(name)))) {
+			if !bytes.Equal(readFile(t, name), readFile(t, filepath.Join(cloud.Root, theirs, filepath.Base(name)))) {
 				t.Errorf("%s differs from the package's", name)
 			}
 		}
 	}
-	listed, err := os.ReadDir(filepath.Join(cloud.root, "usr/share/doc/cloud-init/examples"))
+	listed, err := os.ReadDir(filepath.Join(cloud.Root, "usr/share/doc/cloud-init/examples"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +127,7 @@ func spelled(t testing.TB) (trials []trial, verdicts []string) {
 
 func TestYAMLIsReadAsCloudInitReadsIt(t *testing.T) {
 	trials, verdicts := spelled(t)
-	checker := newChecker()
+	checker := New()
 	for i, c := range trials {
 		problems := c.judge(checker)
 		if got := ourWord(problems); got != verdicts[i] {
@@ -135,10 +137,10 @@ func TestYAMLIsReadAsCloudInitReadsIt(t *testing.T) {
 }
 
 func TestSpellingsAreJudgedByCloudInitAsWritten(t *testing.T) {
-	cloud := findCloudInit(t)
+	cloud := cloudinittest.Find(t)
 	trials, verdicts := spelled(t)
 	var b strings.Builder
-	for i, v := range cloud.judge(t, trials) {
+	for i, v := range cloudInitJudges(t, cloud, trials) {
 		got := word(v.Valid, v.Deprecated)
 		fmt.Fprintf(&b, "%s %s %s\n", trials[i].Type, got, strconv.Quote(string(trials[i].Data)))
 		if got != verdicts[i] {

@@ -1,12 +1,16 @@
-package cidata
+package document
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode"
 )
+
+// ErrTooLarge is the cause of an [Error] where a bound was met.
+var ErrTooLarge = errors.New("too large")
 
 // A Position is where a value stands.
 type Position struct {
@@ -26,12 +30,12 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
-// An Error is one thing that is wrong with a seed.
+// An Error is one thing that is wrong with what was written.
 type Error struct {
 	Position Position
 	What     string // what is wrong
 	Do       string // what to do about it
-	Err      error  // the cause, where there is one; matches ErrSecret, ErrTooLarge
+	Err      error  // the cause, where there is onematches ErrSecret, ErrTooLarge
 }
 
 // Error returns "file:line:column: what: what to do", always one line.
@@ -43,11 +47,11 @@ func (e *Error) Error() string {
 	if e.Do != "" {
 		text += ": " + e.Do
 	}
-	return oneLine(text)
+	return OneLine(text)
 }
 
-// oneLine keeps what a seed holds from breaking the line or steering the terminal.
-func oneLine(text string) string {
+// OneLine keeps what a file holds from breaking the line or steering the terminal.
+func OneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
@@ -59,7 +63,7 @@ func oneLine(text string) string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errors is all that is wrong with a seed. errors.As finds the first [*Error] in it.
+// Errors is all that is wrong with it. errors.As finds the first [*Error] in it.
 type Errors []*Error
 
 // Error returns one line for each problem.
@@ -80,16 +84,16 @@ func (e Errors) Unwrap() []error {
 	return errs
 }
 
-// err returns e as an error, nil where it is empty; each line once, in the order of the file.
-func (e Errors) err() error {
+// Err returns e as an error, nil where it is empty; each line once, in the order of the file.
+func (e Errors) Err() error {
 	if len(e) == 0 {
 		return nil
 	}
-	return e.once()
+	return e.Once()
 }
 
-// once returns e without lines that are there already, those of one file in its order.
-func (e Errors) once() Errors {
+// Once returns e without lines that are there already, those of one file in its order.
+func (e Errors) Once() Errors {
 	var list Errors
 	seen, files := map[string]bool{}, map[string]int{}
 	for _, problem := range e {
@@ -107,10 +111,13 @@ func (e Errors) once() Errors {
 	return slices.Clip(list)
 }
 
-// shorten keeps an error on one line of bearable length.
-func shorten(text string) string {
+// Shorten keeps an error on one line of bearable length.
+func Shorten(text string) string {
 	if runes := []rune(text); len(runes) > 60 {
 		return string(runes[:60]) + "…"
 	}
 	return text
 }
+
+// Quote returns what a file holds in quotes, shortened and on one line, for an error.
+func Quote(value string) string { return `"` + Shorten(OneLine(value)) + `"` }

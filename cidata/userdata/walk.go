@@ -1,4 +1,4 @@
-package cidata
+package userdata
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"net/mail"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/applbuild/applbuild/cidata/document"
 )
 
 // Bounds on what user-data may unfold to.
@@ -22,56 +24,59 @@ const (
 	maxPartDepth = 8
 )
 
-// A part is one thing in user-data that cloud-init gives to a handler.
-type part struct {
-	name        string // as the message names it, empty where it does not
-	contentType string // as cloud-init takes it
-	data        []byte
-	at          place
-	archived    bool // an item of an archive
+// A Part is one thing in user-data that cloud-init gives to a handler.
+type Part struct {
+	Name     string // as the message names it, empty where it does not
+	Type     string // as cloud-init takes it
+	Data     []byte
+	At       document.Place
+	Archived bool // an item of an archive
 }
 
 // A walker takes user-data apart as cloud-init's UserDataProcessor does, without fetching anything.
 type walker struct {
-	visit    func(part)
+	visit    func(Part)
 	parts    int
 	unfolded int
 	full     bool // a bound was met: nothing more is looked at
-	problems Errors
+	problems document.Errors
 }
 
-func (w *walker) problem(pos Position, what, do string) {
-	w.problems = append(w.problems, &Error{Position: pos, What: what, Do: do})
+func (w *walker) problem(pos document.Position, what, do string) {
+	w.problems = append(w.problems, &document.Error{Position: pos, What: what, Do: do})
 }
 
-// walk visits the parts of user-data.
-func (w *walker) walk(data []byte, at place) {
+// Walk takes user-data apart and calls visit for each part of it, in cloud-init's order. It returns why it could not
+// look at all of it; where a bound was met the error matches [document.ErrTooLarge].
+func Walk(data []byte, at document.Place, visit func(Part)) document.Errors {
+	w := &walker{visit: visit}
 	w.whole(data, "", at, 0)
+	return w.problems
 }
 
 // whole takes data without a content type apart.
-func (w *walker) whole(data []byte, name string, at place, depth int) {
+func (w *walker) whole(data []byte, name string, at document.Place, depth int) {
 	if !w.fits(data, at, depth) {
 		return
 	}
-	if isGzip(data) {
-		w.gunzip(data, at, func(data []byte, at place) { w.whole(data, name, at, depth+1) })
+	if IsGzip(data) {
+		w.gunzip(data, at, func(data []byte, at document.Place) { w.whole(data, name, at, depth+1) })
 		return
 	}
 	if isMessage(data) {
 		w.message(data, at, depth)
 		return
 	}
-	w.typed(part{name: name, contentType: lineKind(data), data: data, at: at}, depth)
+	w.typed(Part{Name: name, Type: TypeOf(data), Data: data, At: at}, depth)
 }
 
-func (w *walker) fits(data []byte, at place, depth int) bool {
+func (w *walker) fits(data []byte, at document.Place, depth int) bool {
 	w.parts++
 	w.unfolded += len(data)
 	if depth > maxPartDepth || w.parts > maxParts || w.unfolded > maxUnfolded {
 		if !w.full {
 			w.full = true
-			w.problems = append(w.problems, &Error{Position: at(1, 1), What: "user-data unfolds to too much", Err: ErrTooLarge,
+			w.problems = append(w.problems, &document.Error{Position: at(1, 1), What: "user-data unfolds to too much", Err: document.ErrTooLarge,
 				Do: fmt.Sprintf("stay below %d parts, %d MiB and %d parts within each other", maxParts, maxUnfolded>>20, maxPartDepth)})
 		}
 		return false
@@ -80,7 +85,7 @@ func (w *walker) fits(data []byte, at place, depth int) bool {
 }
 
 // gunzip hands over what data unfolds to.
-func (w *walker) gunzip(data []byte, at place, then func([]byte, place)) {
+func (w *walker) gunzip(data []byte, at document.Place, then func([]byte, document.Place)) {
 	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err == nil {
 		data, err = io.ReadAll(io.LimitReader(r, maxUnfolded+1))
@@ -93,30 +98,30 @@ func (w *walker) gunzip(data []byte, at place, then func([]byte, place)) {
 }
 
 // within is the place of text that stands in no file by itself.
-func within(at place, what string) place {
-	return inFile(at(1, 1).File + ", " + what)
+func within(at document.Place, what string) document.Place {
+	return document.InFile(at(1, 1).File + ", " + what)
 }
 
-func wholeFile(pos Position) Position {
+func wholeFile(pos document.Position) document.Position {
 	if pos.Line == 1 {
-		return Position{File: pos.File}
+		return document.Position{File: pos.File}
 	}
 	return pos
 }
 
 // typed visits a part whose type is known, and takes an archive apart.
-func (w *walker) typed(p part, depth int) {
+func (w *walker) typed(p Part, depth int) {
 	w.visit(p)
-	if p.contentType == typeArchive {
+	if p.Type == Archive {
 		w.archive(p, depth)
 	}
 }
 
-// unknownKind is the problem of a part whose beginning says nothing.
-func unknownKind(data []byte, at place) *Error {
-	line := firstLine(data)
-	do := "begin with " + knownLines
-	what := "first line " + quote(line) + " is none that cloud-init knows"
+// UnknownType is the problem of a part whose beginning says nothing.
+func UnknownType(data []byte, at document.Place) *document.Error {
+	line := FirstLine(data)
+	do := "begin with " + Beginnings
+	what := "first line " + document.Quote(line) + " is none that cloud-init knows"
 	switch lower := strings.ToLower(strings.ReplaceAll(line, " ", "")); {
 	case len(data) == 0:
 		what = "is empty"
@@ -124,24 +129,24 @@ func unknownKind(data []byte, at place) *Error {
 		what, do = "begins with a byte order mark, so that cloud-init does not know it", "save it as UTF-8 without one"
 	case !utf8.Valid(data):
 		what, do = "is no text in UTF-8", "save it as UTF-8, "+do
-	case !isText([]byte(line)):
+	case !document.IsText([]byte(line)):
 		what = "is binary"
 	case strings.HasPrefix(lower, "#cloud-config"), strings.HasPrefix(lower, "#cloudconfig"), strings.HasPrefix(lower, "#cloud_config"):
 		do = "write #cloud-config, and nothing else in that line"
 	}
-	return &Error{Position: at(1, 1), What: what, Do: do}
+	return &document.Error{Position: at(1, 1), What: what, Do: do}
 }
 
 // message takes a MIME message apart (RFC 2045, 2046).
-func (w *walker) message(data []byte, at place, depth int) {
+func (w *walker) message(data []byte, at document.Place, depth int) {
 	header := data
 	if bytes.HasPrefix(data, []byte("From ")) { // as in a mailbox
 		_, header, _ = bytes.Cut(data, []byte("\n"))
 	}
 	m, err := mail.ReadMessage(bytes.NewReader(header))
-	if kind := lineKind(data); err != nil && kind != "" {
+	if kind := TypeOf(data); err != nil && kind != "" {
 		// A script that writes mail, for example.
-		w.typed(part{contentType: kind, data: data, at: at}, depth)
+		w.typed(Part{Type: kind, Data: data, At: at}, depth)
 		return
 	}
 	if err != nil {
@@ -154,16 +159,11 @@ func (w *walker) message(data []byte, at place, depth int) {
 		return
 	}
 	offset := max(bytes.LastIndex(data, body), 0)
-	w.entity(m.Header.Get, body, shifted(data, offset, at), depth)
-}
-
-// shifted is the place of what begins at an offset of data.
-func shifted(data []byte, offset int, at place) place {
-	return func(line, column int) Position { return at(line+bytes.Count(data[:offset], []byte("\n")), column) }
+	w.entity(m.Header.Get, body, at.Below(bytes.Count(data[:offset], []byte("\n"))), depth)
 }
 
 // entity takes one part of a message, or the message itself, apart. body is still in its transfer encoding.
-func (w *walker) entity(header func(string) string, body []byte, at place, depth int) {
+func (w *walker) entity(header func(string) string, body []byte, at document.Place, depth int) {
 	contentType, params, err := mime.ParseMediaType(header("Content-Type"))
 	if err != nil || !strings.Contains(contentType, "/") {
 		contentType = typePlain
@@ -176,16 +176,16 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 	name := cmp.Or(disposition["filename"], fmt.Sprintf("part-%03d", w.parts))
 	body, moved, err := decodeTransfer(body, header("Content-Transfer-Encoding"))
 	if err != nil {
-		w.problem(at(1, 1), oneLine(name)+": "+err.Error(), "make the message again")
+		w.problem(at(1, 1), document.OneLine(name)+": "+err.Error(), "make the message again")
 		return
 	}
 	if moved {
-		at = within(at, oneLine(name))
+		at = within(at, document.OneLine(name))
 	}
 	if strings.HasPrefix(contentType, "application/") && (strings.Contains(contentType, "gzip") || strings.Contains(contentType, "gunzip") || strings.HasPrefix(contentType, "application/x-compress")) {
-		w.gunzip(body, at, func(data []byte, at place) {
+		w.gunzip(body, at, func(data []byte, at document.Place) {
 			if w.fits(data, at, depth) {
-				w.typed(part{name: name, contentType: lineKind(data), data: data, at: at}, depth)
+				w.typed(Part{Name: name, Type: TypeOf(data), Data: data, At: at}, depth)
 			}
 		})
 		return
@@ -195,17 +195,17 @@ func (w *walker) entity(header func(string) string, body []byte, at place, depth
 	}
 	switch contentType {
 	case typePlain, "text/x-not-multipart":
-		contentType = lineKind(body)
-	case typeScript:
-		if kind := lineKind(body); kind != "" {
+		contentType = TypeOf(body)
+	case Script:
+		if kind := TypeOf(body); kind != "" {
 			contentType = kind
 		}
 	}
-	w.typed(part{name: name, contentType: contentType, data: body, at: at}, depth)
+	w.typed(Part{Name: name, Type: contentType, Data: body, At: at}, depth)
 }
 
 // multipart takes the parts of a message apart.
-func (w *walker) multipart(body []byte, boundary string, at place, depth int) {
+func (w *walker) multipart(body []byte, boundary string, at document.Place, depth int) {
 	if depth >= maxPartDepth {
 		w.fits(body, at, maxPartDepth+1)
 		return
@@ -215,7 +215,7 @@ func (w *walker) multipart(body []byte, boundary string, at place, depth int) {
 		return
 	}
 	r := multipart.NewReader(bytes.NewReader(body), boundary)
-	offset, found := 0, false
+	offset, lines, found := 0, 0, false // of body: where the part begins
 	for !w.full {
 		p, err := r.NextRawPart()
 		if err == io.EOF {
@@ -231,10 +231,13 @@ func (w *walker) multipart(body []byte, boundary string, at place, depth int) {
 		}
 		found = true
 		if i := bytes.Index(body[offset:], append([]byte("\n"), data...)); i >= 0 {
+			lines += bytes.Count(body[offset:offset+i+1], []byte("\n"))
 			offset += i + 1
 		}
-		w.entity(p.Header.Get, data, shifted(body, offset, at), depth+1)
-		offset = min(offset+len(data), len(body))
+		w.entity(p.Header.Get, data, at.Below(lines), depth+1)
+		end := min(offset+len(data), len(body))
+		lines += bytes.Count(body[offset:end], []byte("\n"))
+		offset = end
 	}
 	if !found {
 		w.problem(at(1, 1), "the message has no parts", "make it again")
@@ -260,39 +263,39 @@ func decodeTransfer(body []byte, encoding string) (data []byte, moved bool, err 
 		}
 		return data, true, nil
 	}
-	return nil, false, fmt.Errorf("unknown transfer encoding %s", quote(encoding))
+	return nil, false, fmt.Errorf("unknown transfer encoding %s", document.Quote(encoding))
 }
 
 // archive takes a cloud-config-archive apart: a list of texts, or of mappings with content and type.
-func (w *walker) archive(p part, depth int) {
-	n, problems := parseYAML(p.data, p.at, true)
+func (w *walker) archive(p Part, depth int) {
+	n, problems := document.ParseMerged(p.Data, p.At)
 	w.problems = append(w.problems, problems...)
 	if n == nil || len(problems) > 0 {
 		return
 	}
-	if n.kind != sequence {
-		w.problem(n.pos, "the archive is "+n.kind.String(), "write a list of texts, or of mappings with type and content")
+	if n.Kind != document.Sequence {
+		w.problem(n.Pos, "the archive is "+n.Kind.String(), "write a list of texts, or of mappings with type and content")
 		return
 	}
-	for i, item := range n.items {
+	for i, item := range n.Items {
 		content := item
-		if item.kind == mapping {
-			content = item.get("content")
+		if item.Kind == document.Mapping {
+			content = item.Get("content")
 		}
-		if content == nil || content.kind != scalar {
-			w.problem(item.pos, fmt.Sprintf("item %d of the archive has no content", i+1), "add content: with the text of the part")
+		if content == nil || content.Kind != document.Scalar {
+			w.problem(item.Pos, fmt.Sprintf("item %d of the archive has no content", i+1), "add content: with the text of the part")
 			continue
 		}
-		data := []byte(content.value)
-		if content.tag == "!!binary" {
+		data := []byte(content.Value)
+		if content.Tag == "!!binary" {
 			decoded, _, err := decodeTransfer(data, "base64")
 			if err != nil {
-				w.problem(content.pos, err.Error(), "write base64, or text without !!binary")
+				w.problem(content.Pos, err.Error(), "write base64, or text without !!binary")
 				continue
 			}
 			data = decoded
 		}
-		at := inFile(fmt.Sprintf("%s, item %d", content.pos.File, i+1))
+		at := document.InFile(fmt.Sprintf("%s, item %d", content.Pos.File, i+1))
 		if !w.fits(data, at, depth+1) {
 			return
 		}
@@ -301,13 +304,13 @@ func (w *walker) archive(p part, depth int) {
 }
 
 // item visits one part of an archive.
-func (w *walker) item(item *node, data []byte, at place, depth int) {
-	p := part{contentType: cmp.Or(lineKind(data), typeCloudConfig), data: data, at: at, archived: true}
-	if t := item.get("type"); t != nil {
-		p.contentType = t.value
+func (w *walker) item(item *document.Node, data []byte, at document.Place, depth int) {
+	p := Part{Type: cmp.Or(TypeOf(data), CloudConfig), Data: data, At: at, Archived: true}
+	if t := item.Get("type"); t != nil {
+		p.Type = t.Value
 	}
-	if name := item.get("filename"); name != nil {
-		p.name = name.value
+	if name := item.Get("filename"); name != nil {
+		p.Name = name.Value
 	}
 	w.typed(p, depth)
 }
