@@ -99,7 +99,7 @@ func TestPowerCuts(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
 			// Some seconds beyond the end, so that a machine that has just been set
 			// up is cut, too. Together the cuts cover all of the time.
-			span := float64(firstBoot + m.scale(3*time.Second))
+			span := 1.2 * float64(firstBoot)
 			after := time.Duration(span * (float64(i) + rng.Float64()) / float64(n))
 			m.fresh(t, i)
 			written := &journal{}
@@ -244,18 +244,10 @@ func (m *soakMachine) Start(ctx context.Context) (boottest.Guest, error) {
 		return nil, err
 	}
 	m.accel = guest.Accel()
-	g := &soakGuest{Guest: guest, console: console}
-	g.reading.Go(func() { m.writes.read(guest.Port(writerPort)) })
+	g, written := &soakGuest{Guest: guest, console: console}, m.writes
+	g.reading.Go(func() { written.read(guest.Port(writerPort)) })
 	m.guests = append(m.guests, g)
 	return g, nil
-}
-
-// scale returns a time that was chosen for KVM for this machine.
-func (m *soakMachine) scale(d time.Duration) time.Duration {
-	if m.accel == "tcg" {
-		return d * vm.EmulationFactor
-	}
-	return d
 }
 
 // cut starts the machine and cuts its power after a time.
