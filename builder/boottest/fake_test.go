@@ -122,7 +122,6 @@ func (g *fakeGuest) stop(kind string) {
 
 func (g *fakeGuest) Port() io.ReadWriter                     { return g.host }
 func (g *fakeGuest) Scale(limit time.Duration) time.Duration { return limit }
-func (g *fakeGuest) PowerButton(context.Context) error       { return nil }
 func (g *fakeGuest) PowerCut()                               { g.stop("power cut") }
 func (g *fakeGuest) Close()                                  { g.stop("power cut") }
 func (g *fakeGuest) Done() <-chan struct{}                   { return g.done }

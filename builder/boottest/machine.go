@@ -22,7 +22,6 @@ type Guest interface {
 	Scale(limit time.Duration) time.Duration
 	// Dial connects to a TCP port of the guest.
 	Dial(ctx context.Context, port int) (net.Conn, error)
-	PowerButton(ctx context.Context) error
 	PowerCut()
 	// Done is closed at the guest's end, whose kind End tells then.
 	Done() <-chan struct{}
