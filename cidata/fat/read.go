@@ -8,15 +8,18 @@ import (
 	"math/bits"
 	"sort"
 	"strings"
+
+	"github.com/applbuild/applbuild/cidata/volume"
 )
 
 // Image is a volume that was opened. It is an fs.FS with ReadDir, ReadFile and
 // Stat, which finds names in upper or lower case as FAT does; what is read is
-// read from the image then, so the image must stay open.
+// read from the image then, so the image must stay open. A file
+// has at most MaxBytes bytes.
 type Image struct {
 	label string
 	kind  string
-	root  *node
+	*volume.Tree
 }
 
 // Label is the volume's label, without the spaces behind it.
@@ -42,7 +45,11 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Image{label: w.label, kind: fmt.Sprintf("FAT%d", v.bits), root: root}
+	tree, err := volume.New(root, fold)
+	if err != nil {
+		return nil, fmt.Errorf("fat: %w: %w", ErrFormat, err)
+	}
+	m := &Image{label: w.label, kind: fmt.Sprintf("FAT%d", v.bits), Tree: tree}
 	if at := v.bootLabel(b); m.label == "" && string(at) != noLabel {
 		m.label = trimLabel(at)
 	}

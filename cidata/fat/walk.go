@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/applbuild/applbuild/cidata/volume"
 )
 
 // maxWalk is the bytes of all folders that are read.
@@ -23,8 +25,8 @@ type walker struct {
 	files   int64 // bytes of files so far
 }
 
-func (w *walker) walk() (*node, error) {
-	top := &node{name: ".", mode: fs.ModeDir | 0o755}
+func (w *walker) walk() (*volume.File, error) {
+	top := &volume.File{Name: ".", Mode: fs.ModeDir | 0o755}
 	slots, err := w.rootSlots()
 	if err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func (w *walker) slots(first uint32) ([]byte, error) {
 }
 
 // fill reads entries, and the folders among them, into n.
-func (w *walker) fill(n *node, slots []byte, depth int) error {
+func (w *walker) fill(n *volume.File, slots []byte, depth int) error {
 	if depth > MaxDepth {
 		return fmt.Errorf("fat: %w: more than %d levels of folders", ErrLimit, MaxDepth)
 	}
@@ -98,14 +100,14 @@ func (w *walker) fill(n *node, slots []byte, depth int) error {
 			if err != nil {
 				return err
 			}
-			n.children = append(n.children, child)
+			n.Children = append(n.Children, child)
 		}
 	}
-	return n.sort()
+	return nil
 }
 
 // node makes an entry a file or folder, with all that is in it.
-func (w *walker) node(name string, slot []byte, depth int) (*node, error) {
+func (w *walker) node(name string, slot []byte, depth int) (*volume.File, error) {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return nil, fmt.Errorf("fat: %w: a file with the name %q", ErrFormat, name)
 	}
@@ -117,45 +119,31 @@ func (w *walker) node(name string, slot []byte, depth int) (*node, error) {
 	if w.bits == 32 {
 		first |= uint32(le.Uint16(slot[slotClusterHigh:])) << 16
 	}
-	n := &node{name: name, mode: 0o644, modified: readTime(slot)}
+	n := &volume.File{Name: name, Mode: 0o644, Modified: readTime(slot)}
 	if slot[slotAttributes]&attrFolder != 0 {
-		n.mode = fs.ModeDir | 0o755
+		n.Mode = fs.ModeDir | 0o755
 		slots, err := w.slots(first)
 		if err != nil {
 			return nil, err
 		}
 		return n, w.fill(n, slots, depth+1)
 	}
-	n.size = int64(le.Uint32(slot[slotFileSize:]))
-	if w.files += n.size; w.files > MaxBytes {
+	n.Size = int64(le.Uint32(slot[slotFileSize:]))
+	if w.files += n.Size; w.files > MaxBytes {
 		return nil, fmt.Errorf("fat: %w: the files have more than %d MiB", ErrLimit, MaxBytes>>20)
 	}
 	c := &chain{}
-	if n.size > 0 {
+	if n.Size > 0 {
 		var err error
-		if c, err = w.chain(first, n.size); err != nil {
+		if c, err = w.chain(first, n.Size); err != nil {
 			return nil, err
 		}
 	}
-	if c.length < n.size {
-		return nil, fmt.Errorf("fat: %w: %q ends after %d of %d bytes", ErrFormat, name, c.length, n.size)
+	if c.length < n.Size {
+		return nil, fmt.Errorf("fat: %w: %q ends after %d of %d bytes", ErrFormat, name, c.length, n.Size)
 	}
-	n.contents = io.NewSectionReader(c, 0, n.size)
+	n.Contents = io.NewSectionReader(c, 0, n.Size)
 	return n, nil
-}
-
-// sort puts the entries in order; two of one name are an error, because
-// readers differ in which of them they take.
-func (n *node) sort() error {
-	n.byName = map[string]*node{}
-	for _, c := range n.children {
-		if n.byName[fold(c.name)] != nil {
-			return fmt.Errorf("fat: %w: two files with the name %q in one folder", ErrFormat, c.name)
-		}
-		n.byName[fold(c.name)] = c
-	}
-	slices.SortFunc(n.children, func(a, b *node) int { return strings.Compare(a.name, b.name) })
-	return nil
 }
 
 // longName collects the entries of a long name, which come last part first.

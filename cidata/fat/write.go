@@ -32,7 +32,7 @@ func Write(w io.Writer, files []File, opts ...Option) error {
 	if err != nil {
 		return err
 	}
-	v := &volume{options: o, geometry: g, root: root}
+	v := &writer{options: o, geometry: g, root: root}
 	return v.write(w)
 }
 
@@ -48,15 +48,15 @@ func checkLabel(label string) error {
 	return nil
 }
 
-// volume is what is written.
-type volume struct {
+// writer is what is written.
+type writer struct {
 	options
 	geometry
 	root *source
 }
 
 // write writes boot sector, tables, root and clusters, in this order.
-func (v *volume) write(w io.Writer) error {
+func (v *writer) write(w io.Writer) error {
 	out := v.bootSector()
 	table := v.table()
 	out = append(append(append(out, table...), table...), v.folder(v.root)...)
@@ -88,7 +88,7 @@ func (v *volume) write(w io.Writer) error {
 	return err
 }
 
-func (v *volume) bootSector() []byte {
+func (v *writer) bootSector() []byte {
 	b := make([]byte, sectorSize)
 	le := binary.LittleEndian
 	// A jump over the parameters, which some readers want to see, and the name
@@ -122,7 +122,7 @@ func padded(s string) string { return fmt.Sprintf("%-*s", labelSize, s) }
 
 // table is the file allocation table: each cluster names the next, or is the
 // last.
-func (v *volume) table() []byte {
+func (v *writer) table() []byte {
 	b := make([]byte, v.tableSectors*sectorSize)
 	last := uint32(1)<<v.bits - 1
 	v.setEntry(b, 0, last&^0xff|mediaFixed)
@@ -139,7 +139,7 @@ func (v *volume) table() []byte {
 	return b
 }
 
-func (v *volume) setEntry(b []byte, n, value uint32) {
+func (v *writer) setEntry(b []byte, n, value uint32) {
 	le := binary.LittleEndian
 	if v.bits == 16 {
 		le.PutUint16(b[2*n:], uint16(value))
@@ -155,7 +155,7 @@ func (v *volume) setEntry(b []byte, n, value uint32) {
 
 // folder returns a folder's entries. Those of the root are all that it has
 // room for.
-func (v *volume) folder(s *source) []byte {
+func (v *writer) folder(s *source) []byte {
 	var out []byte
 	if s == v.root {
 		label := v.slot(nil, attrVolume)
@@ -187,7 +187,7 @@ func (v *volume) folder(s *source) []byte {
 }
 
 // slot is a directory entry of a node, or of the label, still without a name.
-func (v *volume) slot(s *source, attributes byte) []byte {
+func (v *writer) slot(s *source, attributes byte) []byte {
 	b := make([]byte, slotSize)
 	b[slotAttributes] = attributes
 	date, clock := stamp(v.time)

@@ -93,3 +93,6 @@ func (n *namer) joliet(name string, dir bool) []byte {
 	}
 	return ucs2(n.unique(base, extension, max) + versionSeparator)
 }
+
+// exact is the key under which names are the same: as Linux has it, in the same case only.
+func exact(name string) string { return name }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/applbuild/applbuild/cidata/volume"
 )
 
 // maxDescriptors is how many volume descriptors are looked at.
@@ -25,10 +27,12 @@ const (
 
 // Image is a volume that was opened. It is an fs.FS with ReadDir, ReadFile and
 // Stat; what is read is read from the image then, so the image must stay open.
+// A symbolic link and the like cannot be opened: the error matches
+// fs.ErrInvalid. A file has at most MaxBytes bytes.
 type Image struct {
 	label string
 	names Names
-	root  *node
+	*volume.Tree
 }
 
 // Label is the volume's label, without the spaces behind it.
@@ -59,8 +63,12 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 		m.label = strings.TrimRight(fromUCS2(joliet[volLabel:volLabel+volLabelSize]), " \x00")
 	}
 	w.names = m.names
-	if m.root, err = w.walk(at); err != nil {
+	root, err := w.walk(at)
+	if err != nil {
 		return nil, err
+	}
+	if m.Tree, err = volume.New(root, exact); err != nil {
+		return nil, fmt.Errorf("iso: %w: %w", ErrFormat, err)
 	}
 	return m, nil
 }

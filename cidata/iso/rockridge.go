@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io/fs"
+
+	"github.com/applbuild/applbuild/cidata/volume"
 )
 
 // maxContinuations is how many continuation areas a record may have: as many
@@ -123,10 +125,10 @@ func (a *attributes) readTF(flags byte, b []byte) {
 
 // apply gives n what Rock Ridge says, and returns the record that says where
 // its contents are.
-func (w *walker) apply(n *node, rec record, a attributes) (record, error) {
-	n.name = a.name
+func (w *walker) apply(n *volume.File, rec record, a attributes) (record, error) {
+	n.Name = a.name
 	if a.time != nil {
-		n.modified = readTime(a.time)
+		n.Modified = readTime(a.time)
 	}
 	if a.elsewhere != 0 {
 		own, err := w.own(a.elsewhere)
@@ -134,19 +136,19 @@ func (w *walker) apply(n *node, rec record, a attributes) (record, error) {
 			return rec, err
 		}
 		rec.extent, rec.size = a.elsewhere, own.size
-		n.mode = fs.ModeDir | 0o555
+		n.Mode = fs.ModeDir | 0o555
 	}
 	switch kind := a.mode & modeType; {
 	case a.mode == 0:
-	case n.IsDir() || kind == modeFile&modeType:
-		n.mode = n.mode.Type() | fs.FileMode(a.mode&0o777)
+	case n.Mode.IsDir() || kind == modeFile&modeType:
+		n.Mode = n.Mode.Type() | fs.FileMode(a.mode&0o777)
 	case kind == modeLink:
-		n.mode, n.strange = fs.ModeSymlink|0o777, "a symbolic link"
+		n.Mode, n.Unread = fs.ModeSymlink|0o777, "a symbolic link"
 	default:
-		n.mode, n.strange = fs.ModeIrregular, "a device, pipe or socket"
+		n.Mode, n.Unread = fs.ModeIrregular, "a device, pipe or socket"
 	}
 	if a.packed {
-		n.strange = "compressed by zisofs"
+		n.Unread = "compressed by zisofs"
 	}
 	return rec, nil
 }

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/applbuild/applbuild/cidata/volume"
 )
 
 const (
@@ -68,13 +69,13 @@ type walker struct {
 	files   int64 // bytes of files so far
 }
 
-func (w *walker) walk(root record) (*node, error) {
-	top := &node{name: ".", mode: fs.ModeDir | 0o555, modified: root.modified}
+func (w *walker) walk(root record) (*volume.File, error) {
+	top := &volume.File{Name: ".", Mode: fs.ModeDir | 0o555, Modified: root.modified}
 	return top, w.fill(top, root, 1)
 }
 
 // fill reads the folder at a record, and those in it, into n.
-func (w *walker) fill(n *node, at record, depth int) error {
+func (w *walker) fill(n *volume.File, at record, depth int) error {
 	if depth > maxReadDepth {
 		return fmt.Errorf("iso: %w: more than %d levels of folders", ErrLimit, maxReadDepth)
 	}
@@ -93,16 +94,16 @@ func (w *walker) fill(n *node, at record, depth int) error {
 		if child == nil {
 			continue
 		}
-		if child.IsDir() {
+		if child.Mode.IsDir() {
 			if err := w.fill(child, dir, depth+1); err != nil {
 				return err
 			}
-		} else if w.files += child.size; w.files > MaxBytes {
+		} else if w.files += child.Size; w.files > MaxBytes {
 			return fmt.Errorf("iso: %w: the files have more than %d MiB", ErrLimit, MaxBytes>>20)
 		}
-		n.children = append(n.children, child)
+		n.Children = append(n.Children, child)
 	}
-	return n.sort()
+	return nil
 }
 
 // records lists the records of a folder without its own two. A folder is
@@ -139,10 +140,10 @@ func (w *walker) records(at record) ([]record, error) {
 
 // node makes a record a file or folder; that of a folder is the record that
 // says where the folder is. A folder that is shown elsewhere gives none.
-func (w *walker) node(rec record) (*node, record, error) {
-	n := &node{size: int64(rec.size), mode: 0o444, modified: rec.modified, strange: rec.strange}
+func (w *walker) node(rec record) (*volume.File, record, error) {
+	n := &volume.File{Size: int64(rec.size), Mode: 0o444, Modified: rec.modified, Unread: rec.strange}
 	if rec.flags&flagDir != 0 {
-		n.mode = fs.ModeDir | 0o555
+		n.Mode = fs.ModeDir | 0o555
 	}
 	switch w.names {
 	case RockRidge:
@@ -157,23 +158,23 @@ func (w *walker) node(rec record) (*node, record, error) {
 			return nil, rec, err
 		}
 	case Joliet:
-		n.name = withoutVersion(fromUCS2(rec.id), rec)
+		n.Name = withoutVersion(fromUCS2(rec.id), rec)
 	}
-	if n.name == "" {
-		n.name = plainName(rec)
+	if n.Name == "" {
+		n.Name = plainName(rec)
 	}
-	n.name = strings.ToValidUTF8(n.name, "\uFFFD")
-	if n.name == "." || n.name == ".." || strings.ContainsAny(n.name, "/\x00") {
-		return nil, rec, fmt.Errorf("iso: %w: a file with the name %q", ErrFormat, n.name)
+	n.Name = strings.ToValidUTF8(n.Name, "\uFFFD")
+	if n.Name == "." || n.Name == ".." || strings.ContainsAny(n.Name, "/\x00") {
+		return nil, rec, fmt.Errorf("iso: %w: a file with the name %q", ErrFormat, n.Name)
 	}
-	if n.IsDir() {
-		n.size = 0
+	if n.Mode.IsDir() {
+		n.Size = 0
 		return n, rec, nil
 	}
-	if end := int64(rec.extent)*sectorSize + n.size; n.size > 0 && end > w.size {
-		return nil, rec, fmt.Errorf("iso: %w: %q ends at byte %d, the image at %d", ErrFormat, n.name, end, w.size)
+	if end := int64(rec.extent)*sectorSize + n.Size; n.Size > 0 && end > w.size {
+		return nil, rec, fmt.Errorf("iso: %w: %q ends at byte %d, the image at %d", ErrFormat, n.Name, end, w.size)
 	}
-	n.contents = io.NewSectionReader(w.r, int64(rec.extent)*sectorSize, n.size)
+	n.Contents = io.NewSectionReader(w.r, int64(rec.extent)*sectorSize, n.Size)
 	return n, rec, nil
 }
 
@@ -188,16 +189,4 @@ func withoutVersion(name string, rec record) string {
 		return name[:i]
 	}
 	return name
-}
-
-// sort puts the entries in order; two of one name are an error, because
-// readers differ in which of them they take.
-func (n *node) sort() error {
-	slices.SortFunc(n.children, func(a, b *node) int { return strings.Compare(a.name, b.name) })
-	for i := range n.children[min(1, len(n.children)):] {
-		if n.children[i].name == n.children[i+1].name {
-			return fmt.Errorf("iso: %w: two files with the name %q in one folder", ErrFormat, n.children[i].name)
-		}
-	}
-	return nil
 }

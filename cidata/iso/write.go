@@ -55,8 +55,8 @@ func checkLabel(label string) error {
 	return nil
 }
 
-// volume is a layout: descriptors, path tables, the trees, the files.
-type volume struct {
+// layout is what stands where: descriptors, path tables, the trees, the files.
+type layout struct {
 	options
 	primary *hierarchy
 	joliet  *hierarchy
@@ -64,8 +64,8 @@ type volume struct {
 	sectors uint32
 }
 
-func layOut(root *source, o options) *volume {
-	v := &volume{options: o, files: root.files(),
+func layOut(root *source, o options) *layout {
+	v := &layout{options: o, files: root.files(),
 		primary: newHierarchy(root, false, o.time), joliet: newHierarchy(root, true, o.time)}
 	next := uint32(firstDescriptor + 3)
 	for _, h := range []*hierarchy{v.primary, v.joliet} {
@@ -86,7 +86,7 @@ func layOut(root *source, o options) *volume {
 }
 
 // head is all that lies before the files' contents.
-func (v *volume) head() []byte {
+func (v *layout) head() []byte {
 	out := make([]byte, firstDescriptor*sectorSize)
 	out = append(out, v.descriptor(v.primary)...)
 	out = append(out, v.descriptor(v.joliet)...)
@@ -100,7 +100,7 @@ func (v *volume) head() []byte {
 }
 
 // descriptor is the primary or supplementary volume descriptor of a tree.
-func (v *volume) descriptor(h *hierarchy) []byte {
+func (v *layout) descriptor(h *hierarchy) []byte {
 	b := make([]byte, sectorSize)
 	b[0] = kindPrimary
 	space, label := []byte{' '}, []byte(v.label)
