@@ -133,7 +133,11 @@ const soakDisk = 4 << 30 // bytes: the image is enlarged
 
 func newSoakMachine(t *testing.T) *soakMachine {
 	t.Helper()
-	store := built.disk(t).store
+	long(t)
+	store := os.Getenv(storeVariable)
+	if store == "" {
+		store = built.disk(t).store
+	}
 	m := &soakMachine{dir: t.TempDir()}
 	recipe := filepath.Join(m.dir, "debian-cloud.yml")
 	if err := os.CopyFS(m.dir, recipes.Files); err != nil {
