@@ -74,12 +74,12 @@ func (c *checker) partitionSize(p *Partition, at string) {
 	if c.given(at+".size.fixed") && (c.given(at+".size.min") || c.given(at+".size.max")) {
 		c.add(at+".size.fixed", "a fixed size has no min and max", "keep one or the other")
 	}
-	field := ".size.min"
+	size, field := s.Min, ".size.min"
 	if s.Fixed != 0 || c.given(at+".size.fixed") {
-		field = ".size.fixed"
+		size, field = s.Fixed, ".size.fixed"
 	}
-	if need := least[p.Filesystem]; s.Min < need {
-		c.add(at+field, fmt.Sprintf("%s is less than %s needs", s.Min, p.Filesystem), "use at least "+need.String())
+	if need := least[p.Filesystem]; size < need {
+		c.add(at+field, fmt.Sprintf("%s is less than %s needs", size, p.Filesystem), "use at least "+need.String())
 	}
 	if s.Max != 0 && s.Max < s.Min {
 		c.add(at+".size.max", fmt.Sprintf("%s is less than the minimum, %s", s.Max, s.Min), "use at least that, or lower min")
@@ -151,17 +151,22 @@ func (c *checker) pair(a, b *Partition, atA, atB string) {
 		c.add(atB+".name", a.Name+" is there already, at "+c.recipe.Position(atA+".name").String(), "use another name")
 		return
 	}
+	// A default is not in the recipe: what is said is said of the other one.
+	at, other := atB, a
+	if !c.given(atB + ".name") {
+		at, other = atA, b
+	}
 	if a.Label == b.Label {
-		c.add(atB+".label", fmt.Sprintf("%q is the label of partition %s too", b.Label, a.Name), "use another label")
+		c.add(at+".label", fmt.Sprintf("%q is the label of partition %s too", b.Label, other.Name), "use another label")
 	}
 	if a.Mount == "" || a.Mount != b.Mount {
 		return
 	}
-	what := "partition " + a.Name + " is mounted on " + a.Mount + " too"
+	what := "partition " + other.Name + " is mounted on " + a.Mount + " too"
 	if *a.Keep && *b.Keep {
 		what = "two partitions keep what is at " + a.Mount + ": " + a.Name + " and " + b.Name
 	}
-	c.add(atB+".mount", what, "mount one of them elsewhere, or remove it")
+	c.add(at+".mount", what, "mount one of them elsewhere, or remove it")
 }
 
 // fits says whether the partitions have room on the disk, as far as that is known before anything is built.
@@ -187,6 +192,12 @@ func (c *checker) fits() {
 // state refuses places that nothing holds.
 func (c *checker) state() {
 	r := c.recipe
+	if r.Boot.Loader == LoaderNone {
+		if c.given("state") {
+			c.add("state", "a disk that does not boot keeps nothing", "remove it, or choose a boot loader")
+		}
+		return
+	}
 	for _, s := range []struct{ name, value string }{
 		{"etc", r.State.Etc}, {"var", r.State.Var}, {"home", r.State.Home}, {"log", r.State.Log}, {"containers", r.State.Containers},
 	} {
@@ -200,10 +211,6 @@ func (c *checker) state() {
 		}
 		p := r.Partition(holder)
 		switch {
-		case r.Boot.Loader == LoaderNone:
-			if c.given("state") {
-				c.add(at, "a disk that does not boot keeps nothing", "remove it, or choose a boot loader")
-			}
 		case p == nil:
 			c.add(at, fmt.Sprintf("%s is %s, but there is no partition %s", s.name, s.value, holder), "write none, or leave the partition in")
 		case !p.Mounted():
