@@ -144,7 +144,7 @@ func TestPartitionsAreDefinedForSystemd(t *testing.T) {
 	for name, want := range map[string]string{
 		"usr/lib/repart.d/50-volatile.conf": "[Partition]\nType=linux-generic\nLabel=volatile\nSizeMinBytes=268435456\nWeight=500\nSizeMaxBytes=34359738368\n",
 		"usr/lib/repart.d/51-data.conf":     "[Partition]\nType=linux-generic\nLabel=data\nSizeMinBytes=536870912\nWeight=1000\n",
-		"usr/lib/repart.d/52-swap.conf":     "[Partition]\nType=swap\nLabel=swap\nSizeMinBytes=1073741824\nWeight=1000\nSizeMaxBytes=1073741824\n",
+		"usr/lib/repart.d/52-swap.conf":     "[Partition]\nType=swap\nLabel=swap\nSizeMinBytes=1073741824\nWeight=0\nSizeMaxBytes=1073741824\n",
 		"usr/lib/tmpfiles.d/applbuild-partitions.conf": "d /volatile 0755 root root\nd /data 0755 root root\nd \"/data/a b%%\" 0700 root root\n" +
 			"d /data/www 2775 www-data www-data\nd /ebs 0000 root root\n",
 	} {

@@ -61,7 +61,11 @@ func (p *Partition) Type() string {
 // partition is new, wiped, or was left unfinished.
 func (p *Partition) definition() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "[Partition]\nType=%s\nLabel=%s\nSizeMinBytes=%d\nWeight=%d\n", p.Type(), p.Label, p.Min, p.Weight)
+	weight := p.Weight
+	if !p.Grow {
+		weight = 0 // its share of the room would be taken from what the others grow by
+	}
+	fmt.Fprintf(&b, "[Partition]\nType=%s\nLabel=%s\nSizeMinBytes=%d\nWeight=%d\n", p.Type(), p.Label, p.Min, weight)
 	switch {
 	case !p.Grow:
 		fmt.Fprintf(&b, "SizeMaxBytes=%d\n", p.Min)
