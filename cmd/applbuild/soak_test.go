@@ -62,7 +62,7 @@ func TestFirstBoots(t *testing.T) {
 	var reached []float64
 	for i := range n {
 		t.Run(fmt.Sprintf("first boot %d", i+1), func(t *testing.T) {
-			m.fresh(t, i)
+			m.fresh(t, i+1)
 			report := m.judge(t, fmt.Sprintf("first boot %d of %d", i+1, n), nil)
 			for _, r := range report.Results {
 				var after float64
@@ -101,7 +101,7 @@ func TestPowerCuts(t *testing.T) {
 			// up is cut, too. Together the cuts cover all of the time.
 			span := 1.2 * float64(firstBoot)
 			after := time.Duration(span * (float64(i) + rng.Float64()) / float64(n))
-			m.fresh(t, i)
+			m.fresh(t, i+1)
 			written := &journal{}
 			m.cut(t, after, written)
 			// Every third machine has no luck.
@@ -189,7 +189,7 @@ func (m *soakMachine) makeSeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := writeFile(t, m.dir, "key.pub", string(ssh.MarshalAuthorizedKey(line)))
-	seed, err := cidata.Load(filepath.Join(m.dir, "seeds", "debian-cloud.yml"), cidata.LoadOptions{
+	seed, err := cidata.Load("../../recipes/seeds/debian-cloud.yml", cidata.LoadOptions{
 		Settings: cidata.Settings{User: "ops", SSHKeyFiles: []string{file}},
 	})
 	if err != nil {
