@@ -202,14 +202,14 @@ func (o Options) table() string {
 	return b.String()
 }
 
-// mountOf returns where a partition is mounted.
-func (o Options) mountOf(name string) string {
-	for _, p := range o.Partitions {
-		if p.Name == name {
-			return p.Mount
+// holder returns the partition of a name, or nil.
+func (o Options) holder(name string) *Partition {
+	for i := range o.Partitions {
+		if o.Partitions[i].Name == name {
+			return &o.Partitions[i]
 		}
 	}
-	return ""
+	return nil
 }
 
 // mountUnit says of a mount that the initrd made what the kernel does not: that
@@ -250,13 +250,16 @@ func (o Options) partitionFiles() []File {
 	if tmpfiles != "" {
 		list = append(list, file("usr/lib/tmpfiles.d/applbuild-partitions.conf", tmpfiles))
 	}
-	if mount := o.mountOf(o.Places.Var); mount != "" {
+	if p := o.holder(o.Places.Var); p != nil {
 		const unit = "usr/lib/systemd/system/applbuild-settled.service"
-		base := strings.TrimSuffix(mount, "/") + "/.system"
+		base, remount := p.Mount+"/.system", "# "+p.Filesystem+" is mounted as it stays."
+		if p.Filesystem == "ext4" {
+			remount = "mount -o remount,delalloc " + p.Mount
+		}
 		list = append(list,
 			file(unit, settledUnit, "@BASE@", base),
 			link("etc/systemd/system/multi-user.target.wants/applbuild-settled.service", "/"+unit),
-			file("usr/lib/applbuild/settle", settleScript, "@BASE@", base, "@MOUNT@", mount))
+			file("usr/lib/applbuild/settle", settleScript, "@BASE@", base, "@REMOUNT@", remount))
 	}
 	return list
 }
