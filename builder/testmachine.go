@@ -392,7 +392,7 @@ func (g *testGuest) End() boottest.End {
 
 // fatal are kinds of findings after which a machine does not come up.
 var fatal = map[vm.Kind]bool{
-	vm.KernelPanic: true, vm.Emergency: true, vm.FirmwareShell: true, vm.NoBootDevice: true,
+	vm.KernelPanic: true, vm.Emergency: true, vm.FirmwareShell: true, vm.NoBootDevice: true, vm.Stopped: true,
 }
 
 // Problems implements boottest.Guest.

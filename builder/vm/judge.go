@@ -26,6 +26,7 @@ const (
 	UnitFailed       Kind = "unit failed"
 	FirmwareShell    Kind = "firmware shell"
 	NoBootDevice     Kind = "no bootable device"
+	Stopped          Kind = "stopped" // by the appliance itself, which says before why
 )
 
 // A Finding is a line of a console's log that says that something went wrong.
@@ -66,6 +67,7 @@ var signs = []struct {
 	{UnitFailed, regexp.MustCompile(`^\[FAILED\] |^systemd\[\d+\]: Failed to (start|mount|activate|listen) |^systemd\[\d+\]: .*: Failed with result `)},
 	{FirmwareShell, regexp.MustCompile(`^Shell> |^Shell>$|UEFI Interactive Shell v`)},
 	{NoBootDevice, regexp.MustCompile(`No bootable option or device was found|No bootable device|BdsDxe: No bootable`)},
+	{Stopped, regexp.MustCompile(`^applbuild: the machine stops here`)},
 }
 
 var (

@@ -50,6 +50,7 @@ func TestFindings(t *testing.T) {
 		{"\x1b[0m\x1b[37m\x1b[40m\x1b[1m\x1b[33m\x1b[40mUEFI Interactive Shell v2.2\x1b[0m", FirmwareShell, "UEFI Interactive Shell v2.2"},
 		{"\x1b[2J\x1b[01;01HShell> ", FirmwareShell, "Shell>"},
 		{"BdsDxe: No bootable option or device was found.\r", NoBootDevice, "BdsDxe: No bootable option or device was found."},
+		{"applbuild: the machine stops here\r", Stopped, "applbuild: the machine stops here"},
 
 		{"BdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x3,0x0): Not Found", "", ""},
 		{"[    1.002030] x86/fpu: DEBUG: xsave", "", ""},
