@@ -94,13 +94,14 @@ func TestPowerCuts(t *testing.T) {
 		m.fresh(t, 0)
 		firstBoot = m.judge(t, "a first boot without a cut", nil).Results[0].Took
 	}
-	for i := range n {
+	// Each cut has a part of the time for itself; together they cover all of it.
+	for i, part := range rand.New(rand.NewPCG(uint64(seed), uint64(n))).Perm(n) {
 		t.Run(fmt.Sprintf("cut %d", i+1), func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
-			// Some seconds beyond the end, so that a machine that has just been set
-			// up is cut, too. Together the cuts cover all of the time.
-			span := 1.2 * float64(firstBoot)
-			after := time.Duration(span * (float64(i) + rng.Float64()) / float64(n))
+			rng := rand.New(rand.NewPCG(uint64(seed), uint64(n+i+1)))
+			// Writing makes a boot longer, and a machine that has just been set up is
+			// cut, too.
+			span := 1.5 * float64(firstBoot)
+			after := time.Duration(span * (float64(part) + rng.Float64()) / float64(n))
 			m.fresh(t, i+1)
 			written := &journal{}
 			m.cut(t, after, written)
@@ -123,9 +124,9 @@ type soakMachine struct {
 	key      ssh.Signer
 	accel    string // of the last boot: kvm or tcg
 
-	disk   int // number of the disk at hand
-	boots  int // of that disk
-	writes *journal
+	disk   int          // number of the disk at hand
+	boots  int          // of that disk
+	writes *journal     // of the next boot, nil where it writes nothing
 	guests []*soakGuest // of that disk
 }
 
@@ -234,7 +235,10 @@ func (m *soakMachine) Start(ctx context.Context) (boottest.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range append(agent, writer(m.boots)...) {
+	if m.writes != nil {
+		agent = append(agent, writer(m.boots)...)
+	}
+	for _, c := range agent {
 		machine.Credentials = append(machine.Credentials, vm.Credential(c))
 	}
 	console, err := os.Create(filepath.Join(m.consoles, fmt.Sprintf("disk%d.boot%d.console", m.disk, m.boots)))
@@ -248,8 +252,10 @@ func (m *soakMachine) Start(ctx context.Context) (boottest.Guest, error) {
 		return nil, err
 	}
 	m.accel = guest.Accel()
-	g, written := &soakGuest{Guest: guest, console: console}, m.writes
-	g.reading.Go(func() { written.read(guest.Port(writerPort)) })
+	g := &soakGuest{Guest: guest, console: console}
+	if written := m.writes; written != nil {
+		g.reading.Go(func() { written.read(guest.Port(writerPort)) })
+	}
 	m.guests = append(m.guests, g)
 	return g, nil
 }
@@ -280,7 +286,7 @@ func (m *soakMachine) cut(t *testing.T, after time.Duration, written *journal) {
 // written is what was synced before; it is nil for a first boot.
 func (m *soakMachine) judge(t *testing.T, name string, written *journal) *boottest.Report {
 	t.Helper()
-	m.writes = &journal{}
+	m.writes = nil
 	runner := boottest.Runner{Machine: m, Now: time.Now, Key: m.key}
 	report, err := runner.Run(t.Context(), soakPlan(written))
 	if err != nil {
