@@ -131,27 +131,25 @@ func (s *settings) makeSeed(name string, f cidataFlags) error {
 
 // writeSeed writes the file and the folder, and says so.
 func (s *settings) writeSeed(seed *cidata.Seed, f cidataFlags) error {
-	mode := newFileMode(f.load.AllowSecrets)
-	if f.output != "" {
-		write := seed.WriteISO
-		if f.format == "vfat" {
-			write = seed.WriteVFAT
-		}
-		if err := writeNewFile(f.output, mode, f.force, write); err != nil {
-			return err
-		}
+	to := place{f.output, f.dir, f.force}
+	write := seed.WriteISO
+	if f.format == "vfat" {
+		write = seed.WriteVFAT
 	}
-	if f.dir != "" {
-		if err := writeNewFolder(f.dir, mode, f.force, seed.Files()); err != nil {
-			return err
-		}
+	if err := to.write(seed, newFileMode(f.load.AllowSecrets), write); err != nil {
+		return err
 	}
-	for _, written := range []string{f.output, f.dir} {
-		if written != "" && !s.quiet && !f.print {
-			fmt.Fprintf(s.stdout, "%s written: %d files, instance-id %s\n", written, len(seed.Files()), seed.InstanceID())
-		}
+	if !s.quiet && !f.print {
+		s.sayWritten(to, seed)
 	}
 	return nil
+}
+
+// sayWritten says where a seed was written to.
+func (s *settings) sayWritten(to place, seed *cidata.Seed) {
+	for _, name := range to.written() {
+		fmt.Fprintf(s.stdout, "%s written: %s, instance-id %s\n", name, plural(len(seed.Files()), "file"), printable(seed.InstanceID()))
+	}
 }
 
 // printSeed shows the files as they would be written.

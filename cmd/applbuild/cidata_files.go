@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/applbuild/applbuild/cidata"
 )
@@ -22,17 +23,67 @@ func newFileMode(secret bool) fs.FileMode {
 	return 0o644
 }
 
+// A place is where a seed is written to: a file, a folder, or both.
+type place struct {
+	file, dir string
+	force     bool
+}
+
+// check refuses to replace what is there, before anything is written: a seed lands in both places or in none.
+func (p place) check() error {
+	if p.file != "" {
+		info, err := os.Lstat(p.file)
+		switch {
+		case err == nil && !p.force:
+			return existsError(p.file)
+		case err == nil && !info.Mode().IsRegular():
+			return fmt.Errorf("%s is no regular file: name another one", p.file)
+		}
+	}
+	if p.dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(p.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s is no folder, or lies in none: name another one", p.dir)
+	case err != nil:
+		return err
+	case len(entries) > 0 && !p.force:
+		return fmt.Errorf("%s is not empty: name another folder, or use --force to replace the seed in it", p.dir)
+	}
+	return nil
+}
+
+// write writes a seed's image to the file, by write, and its files into the folder.
+func (p place) write(seed *cidata.Seed, mode fs.FileMode, write func(io.Writer) error) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	if p.file != "" {
+		if err := writeNewFile(p.file, mode, p.force, write); err != nil {
+			return err
+		}
+	}
+	if p.dir == "" {
+		return nil
+	}
+	return writeNewFolder(p.dir, mode, seed.Files())
+}
+
+// written lists the places that a seed was written to.
+func (p place) written() []string {
+	return slices.DeleteFunc([]string{p.file, p.dir}, func(name string) bool { return name == "" })
+}
+
+func existsError(name string) error {
+	return fmt.Errorf("%s is there already: name another file, or use --force to replace it", name)
+}
+
 // writeNewFile writes a file beside its place and moves it there when it is whole. What is there is replaced with force
 // only.
 func writeNewFile(name string, mode fs.FileMode, force bool, write func(io.Writer) error) error {
-	exists := fmt.Errorf("%s is there already: name another file, or use --force to replace it", name)
-	info, err := os.Lstat(name)
-	switch {
-	case err == nil && !force:
-		return exists
-	case err == nil && !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no regular file: name another one", name)
-	}
 	temp, err := draft(name, mode, write)
 	if err != nil {
 		return err
@@ -43,7 +94,7 @@ func writeNewFile(name string, mode fs.FileMode, force bool, write func(io.Write
 		// A link, unlike a rename, replaces nothing that came in between.
 		err = os.Link(temp, name)
 		if errors.Is(err, fs.ErrExist) {
-			err = exists
+			err = existsError(name)
 		} else if err != nil {
 			// A file system without links.
 			err = os.Rename(temp, name)
@@ -58,6 +109,9 @@ func writeNewFile(name string, mode fs.FileMode, force bool, write func(io.Write
 // draft writes a file under a hidden name in the folder of name.
 func draft(name string, mode fs.FileMode, write func(io.Writer) error) (temp string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s: its folder is not there: make it, or name another one", name)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -86,17 +140,11 @@ func draft(name string, mode fs.FileMode, write func(io.Writer) error) (temp str
 // seedNames are the files that NoCloud reads from a folder.
 var seedNames = []string{cidata.UserData, cidata.MetaData, cidata.NetworkConfig, cidata.VendorData}
 
-// writeNewFolder writes files into a folder. A folder with something in it is taken with force only; then files of the
-// same names are replaced, those of an earlier seed removed, and all else is left.
-func writeNewFolder(dir string, mode fs.FileMode, force bool, files []cidata.File) error {
-	entries, err := os.ReadDir(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+// writeNewFolder writes files into a folder. In one with something in it files of the same names are replaced, those of
+// an earlier seed removed, and all else is left.
+func writeNewFolder(dir string, mode fs.FileMode, files []cidata.File) (err error) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return writeWholeFolder(dir, mode, files)
-	case err != nil:
-		return err
-	case len(entries) > 0 && !force:
-		return fmt.Errorf("%s is not empty: name another folder, or use --force to replace the seed in it", dir)
 	}
 	drafts := map[string]string{}
 	defer func() {

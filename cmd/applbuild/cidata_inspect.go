@@ -77,6 +77,10 @@ func readSeed(name string) (*cidata.Seed, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Opening a pipe would wait for someone who writes into it, and what comes out has no end to look for.
+	if mode := info.Mode(); !mode.IsDir() && !mode.IsRegular() && mode.Type() != fs.ModeDevice {
+		return nil, fmt.Errorf("%s is neither a file nor a folder nor a block device: name an ISO, a vfat image, a folder or a tar", name)
+	}
 	var seed *cidata.Seed
 	if info.IsDir() {
 		seed, err = cidata.ReadDir(name)

@@ -81,10 +81,11 @@ func (f *packageFlags) check() (r recipients, err error) {
 	if f.dir == "" {
 		return r, usageError{errors.New("nowhere to write to: add --output FOLDER")}
 	}
-	for _, text := range f.recipients {
+	for i, text := range f.recipients {
 		some, err := seal.ParseAgeRecipients([]byte(text))
 		if err != nil {
-			return r, usageError{fmt.Errorf("--recipient %s: %w", text, err)}
+			// The value isn't shown: a secret key is easily taken for the public one.
+			return r, usageError{fmt.Errorf("--recipient, number %d: %w", i+1, err)}
 		}
 		r.age = append(r.age, some...)
 	}
@@ -217,7 +218,7 @@ func (s *settings) seedToPackage(source string, allowSecrets bool, epoch time.Ti
 	}
 	in := seed.Inspect()
 	if len(in.Secrets) > 0 && !allowSecrets {
-		return nil, fmt.Errorf("%s: %s: keep it out of the seed, or use --allow-secrets", source, in.Secrets[0].What)
+		return nil, fmt.Errorf("%s: %s: keep it out of the seed, or use --allow-secrets", source, in.Secrets[0])
 	}
 	if n := len(in.Problems); n > 0 {
 		fmt.Fprintf(s.stderr, "applbuild: warning: %s has %s: see `applbuild cidata inspect %s`\n", source, plural(n, "problem"), source)
@@ -303,7 +304,7 @@ func (f *packageFlags) commit(ctx context.Context, artifacts []artifact, mode os
 	for _, a := range artifacts {
 		file, err := set.Create(a.name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w, or give the files another name with --name", err)
 		}
 		_, err = file.Write(a.data)
 		if a.opener == "" && err == nil {

@@ -283,6 +283,21 @@ func TestRestoreOverwritesByForceOnly(t *testing.T) {
 	applbuild(t, "cidata", "restore", codes, "-o", iso, "--force").succeeds(t)
 }
 
+func TestPackageShowsNoSecretKeyAndTakesNoPathAsName(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const key = "AGE-SECRET-KEY-1QQQQQQQQ"
+	r := applbuild(t, "cidata", "package", "s", "--output", "out", "--recipient", key)
+	r.fails(t, "--recipient, number 1: ")
+	if strings.Contains(r.stderr+r.stdout, key) {
+		t.Errorf("it shows the key: %s", r.stderr)
+	}
+	writeFile(t, "s", "user-data", "#!/bin/sh\n")
+	writeFile(t, "s", "meta-data", "instance-id: a\n")
+	applbuild(t, "cidata", "package", "s", "--output", "out", "--no-paper", "--name", "../x").fails(t, "../x.iso", "--name")
+	writeFile(t, "s", "user-data", "#cloud-config\npassword: topsecret\n")
+	applbuild(t, "cidata", "package", "s", "--output", "out", "--no-paper").fails(t, "user-data:2:11: password is a plain password", "--allow-secrets")
+}
+
 func TestPackageRefusesAndLeavesNothing(t *testing.T) {
 	recipient, _ := ageKey(t)
 	public, _ := openpgpKey(t, "x")

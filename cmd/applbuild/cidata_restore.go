@@ -170,31 +170,25 @@ func (f *restoreFlags) openOpenPGP(archive, passphrase []byte) ([]byte, error) {
 
 // writeRestored writes the ISO and the folder, and says whether the ISO is the one that was packaged.
 func (s *settings) writeRestored(seed *cidata.Seed, want string, f restoreFlags) error {
-	mode := newFileMode(len(seed.Inspect().Secrets) > 0)
+	var iso bytes.Buffer
 	if f.output != "" {
-		var iso bytes.Buffer
 		if err := seed.WriteISO(&iso); err != nil {
 			return err
 		}
-		if sum := fmt.Sprintf("%x", sha256.Sum256(iso.Bytes())); want != "" && sum != want {
-			fmt.Fprintf(s.stderr, "applbuild: warning: the seed's files are restored bit for bit, but the ISO around them is not: another version of applbuild wrote the one with SHA-256 %s\n", want)
-		}
-		if err := writeNewFile(f.output, mode, f.force, func(w io.Writer) error {
-			_, err := w.Write(iso.Bytes())
-			return err
-		}); err != nil {
-			return err
-		}
 	}
-	if f.dir != "" {
-		if err := writeNewFolder(f.dir, mode, f.force, seed.Files()); err != nil {
-			return err
-		}
+	to := place{f.output, f.dir, f.force}
+	err := to.write(seed, newFileMode(len(seed.Inspect().Secrets) > 0), func(w io.Writer) error {
+		_, err := w.Write(iso.Bytes())
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	for _, written := range []string{f.output, f.dir} {
-		if written != "" && !s.quiet {
-			fmt.Fprintf(s.stdout, "%s written: %s, instance-id %s\n", written, plural(len(seed.Files()), "file"), printable(seed.InstanceID()))
-		}
+	if sum := fmt.Sprintf("%x", sha256.Sum256(iso.Bytes())); f.output != "" && want != "" && sum != want {
+		fmt.Fprintf(s.stderr, "applbuild: warning: the seed's files are restored bit for bit, but the ISO around them is not: another version of applbuild wrote the one with SHA-256 %s\n", want)
+	}
+	if !s.quiet {
+		s.sayWritten(to, seed)
 	}
 	return nil
 }

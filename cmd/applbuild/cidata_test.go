@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/applbuild/applbuild/cidata"
@@ -135,6 +136,8 @@ func TestCidataReplacesByForceOnly(t *testing.T) {
 	applbuild(t, "cidata", "--hostname", "a", "--dir", "d").fails(t, "d is not empty", "--force")
 	applbuild(t, "cidata", "--hostname", "a", "--dir", "a.iso").fails(t, "a.iso")
 	applbuild(t, "cidata", "--hostname", "a", "-o", "d", "--force").fails(t, "d is no regular file")
+	applbuild(t, "cidata", "--hostname", "a", "-o", "new.iso", "--dir", "d").fails(t, "d is not empty") // and new.iso is not written
+	applbuild(t, "cidata", "--hostname", "a", "-o", "no/new.iso").fails(t, "no/new.iso: its folder is not there: make it")
 	if data, err := os.ReadFile("a.iso"); err != nil || string(data) != "mine" {
 		t.Errorf("a.iso is %q (%v)", data, err)
 	}
@@ -156,11 +159,22 @@ func TestCidataLeavesNothingHalfWritten(t *testing.T) {
 	if !errors.Is(err, fails) {
 		t.Errorf("the error is %v", err)
 	}
-	if err := writeNewFolder(filepath.Join(dir, "d"), 0o644, false, []cidata.File{{Path: "a", Data: nil}, {Path: "a/b", Data: nil}}); err == nil {
+	if err := writeNewFolder(filepath.Join(dir, "d"), 0o644, []cidata.File{{Path: "a", Data: nil}, {Path: "a/b", Data: nil}}); err == nil {
 		t.Error("a file below a file was written")
 	}
 	if got := names(t, dir); len(got) != 0 {
 		t.Errorf("it left %v", got)
+	}
+}
+
+// A pipe would keep inspect waiting for someone who writes into it.
+func TestCidataInspectRefusesWhatHasNoEnd(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pipe", "/dev/zero"} {
+		applbuild(t, "cidata", "inspect", name).fails(t, name+" is neither a file nor a folder nor a block device")
 	}
 }
 
