@@ -69,13 +69,13 @@ func foreignDisks(t *testing.T, dir string) {
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Truncate(name, 300<<20); err != nil {
+		if err := os.Truncate(name, 64<<20); err != nil {
 			t.Fatal(err)
 		}
 	}
 	asks(t, "mke2fs", "-q", "-t", "ext4", "-L", "precious", foreign)
 	sfdisk := exec.Command("sfdisk", "-q", table)
-	sfdisk.Stdin = strings.NewReader("label: gpt\nsize=100M, name=store\n")
+	sfdisk.Stdin = strings.NewReader("label: gpt\nsize=20M, name=store\n")
 	if out, err := sfdisk.CombinedOutput(); err != nil {
 		t.Fatalf("sfdisk: %v\n%s", err, out)
 	}
