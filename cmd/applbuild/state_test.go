@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -17,13 +18,8 @@ import (
 func stateFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, files := range []func() error{
-		func() error { return os.CopyFS(dir, recipes.Files) },
-		func() error { return os.CopyFS(dir, os.DirFS("testdata/state")) },
-		// It is no file of a recipe whose mode a checkout keeps.
-		func() error { return os.Chmod(filepath.Join(dir, "site/bin/tool"), 0o750) },
-	} {
-		if err := files(); err != nil {
+	for _, files := range []fs.FS{recipes.Files, os.DirFS("testdata/state")} {
+		if err := os.CopyFS(dir, files); err != nil {
 			t.Fatal(err)
 		}
 	}
