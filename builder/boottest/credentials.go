@@ -29,8 +29,8 @@ var agentScript []byte
 //go:embed applbuild-test.service
 var agentService []byte
 
-// It is run by the kernel for a device, once: then the agent is started, whose unit
-// was written after systemd had read all units.
+// It is run by the kernel for want of a module, once: then the agent is started,
+// whose unit was written after systemd had read all units.
 //
 //go:embed start
 var startScript []byte
@@ -90,14 +90,15 @@ func packed(text []byte) ([]byte, error) {
 }
 
 // tmpfiles are lines of tmpfiles.d(5). They write the unit where systemd finds it
-// when it is asked to start it, which the kernel does: it runs a program for each
-// device that it hears of, and is made to hear of one.
+// when it is asked to start it, which the kernel does: it runs a program to load
+// modules, and is asked for a way of congestion control that it has not. That it
+// has none after that either is no failure.
 func tmpfiles() []byte {
 	const start = "/run/applbuild-test.start"
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Appendf(nil, "f~ /run/systemd/system/%s 0644 root root - %s\n"+
 		"f~ %s 0700 root root - %s\n"+
-		"w /sys/kernel/uevent_helper - - - - %s\n"+
-		"w /sys/class/virtio-ports/vport*/uevent - - - - change\n",
+		"w /proc/sys/kernel/modprobe - - - - %s\n"+
+		"w- /proc/sys/net/ipv4/tcp_congestion_control - - - - applbuild\n",
 		unitName, b64(agentService), start, b64(startScript), start)
 }
