@@ -111,15 +111,15 @@ func TestStateCutShort(t *testing.T) {
 		// second, by emulation; a step's time is multiplied for that.
 		first, second := 1500+rng.IntN(2000), 1500+rng.IntN(2000)
 		tests := writeFile(t, dir, "cut.yml", fmt.Sprintf(`tests:
-  - machine: {disk: 3G}
+  - machine: {disk: 2G}
   - power_cut: %dms
   - power_cut: %dms
   - boot: {}
   - file: {path: /home/ops/.profile, contents: from the image, owner: "1000:1000"}
   - file: {path: /site/index.html, contents: Welcome.}
   - file: {path: /tree/leaf, contents: leaf}
-  - mounted: {path: /data, filesystem: ext4, at_least: 1200M}
-  - mounted: {path: /volatile, filesystem: ext4, at_least: 600M}
+  - mounted: {path: /data, filesystem: ext4, at_least: 600M}
+  - mounted: {path: /volatile, filesystem: ext4, at_least: 300M}
   - mounted: {path: /cache, filesystem: ext4, options: rw}
   - run: swapon --show=SIZE --noheadings
     expect: {stdout: 64M}
