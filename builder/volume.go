@@ -7,6 +7,7 @@ import (
 
 	"github.com/applbuild/applbuild/builder/disk"
 	"github.com/applbuild/applbuild/builder/fs"
+	"github.com/applbuild/applbuild/builder/fs/btrfs"
 	"github.com/applbuild/applbuild/builder/plan"
 	"github.com/applbuild/applbuild/builder/store"
 	"github.com/applbuild/applbuild/recipes"
@@ -128,7 +129,7 @@ func (img *build) volumeWriter(p recipes.Partition) func(context.Context, fs.Tre
 	size := roundUp(int64(p.Size.Min), disk.Alignment)
 	switch p.Filesystem {
 	case recipes.Btrfs:
-		return fs.NewBtrfs(img.clock, id, size, fs.BtrfsLabel(p.Label)).Write
+		return btrfs.New(img.clock, id, size, btrfs.Label(p.Label)).Write
 	case recipes.XFS:
 		return fs.NewXFS(img.tools, img.clock, id, size, fs.XFSLabel(p.Label)).Write
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/applbuild/applbuild/builder/fs/internal/imagefile"
 	"github.com/google/uuid"
 )
 
@@ -60,7 +61,7 @@ func (e *Erofs) Write(ctx context.Context, tree Tree, path string) error {
 		return fmt.Errorf("erofs: %w", err)
 	}
 	rooted := rootedTree{tree, e.clock}
-	err = create(path, func(dir, name string) error {
+	err = imagefile.Create(path, func(dir, name string) error {
 		// -T sets the times of all files too in early versions. This sets the
 		// creation time, and holds back files that are newer.
 		cmd := Command{Env: environment("SOURCE_DATE_EPOCH=" + strconv.FormatInt(e.clock.Unix(), 10)), Dir: dir}

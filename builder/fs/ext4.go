@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/applbuild/applbuild/builder/fs/internal/imagefile"
 	"github.com/google/uuid"
 )
 
@@ -79,14 +80,14 @@ func (e *Ext4) Write(ctx context.Context, tree Tree, path string) error {
 
 func (e *Ext4) write(ctx context.Context, tree Tree, path string) (err error) {
 	if e.writable {
-		if err := checkVolume(KindExt4, e.label, e.size, ext4Block); err != nil {
+		if err := CheckVolume(KindExt4, e.label, e.size, ext4Block); err != nil {
 			return err
 		}
 	}
 	if e.size%ext4Block != 0 || e.size < 0 || len(e.label) > 16 {
 		return fmt.Errorf("size %d must be a multiple of %d and label %q have at most 16 bytes", e.size, ext4Block, e.label)
 	}
-	return create(path, func(dir, name string) (err error) {
+	return imagefile.Create(path, func(dir, name string) (err error) {
 		contents := name + ".contents"
 		spool := filepath.Join(dir, contents)
 		if err := os.Mkdir(spool, 0o700); err != nil {

@@ -9,40 +9,34 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/applbuild/applbuild/builder/fs/internal/fstest"
 )
-
-func dir(name string) member {
-	return member{Header: tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755}}
-}
-
-func file(name string, n int) member {
-	return member{Header: tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644}, data: noise(n)}
-}
 
 // TestExt4SizeFitsItsTree makes trees that need most of what is computed in
 // one place: contents, inodes, directory blocks, attributes.
 func TestExt4SizeFitsItsTree(t *testing.T) {
-	need(t, "mke2fs", "debugfs", "e2fsck")
-	trees := map[string]memory{
+	fstest.Need(t, "mke2fs", "debugfs", "e2fsck")
+	trees := map[string]fstest.Memory{
 		"nothing":    {},
 		"root":       {{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 9}}},
-		"lost+found": {dir("lost+found"), file("lost+found/x", 1)},
-		"one file":   {file("x", 9<<20+1)},
+		"lost+found": {fstest.Dir("lost+found"), fstest.File("lost+found/x", 1)},
+		"one file":   {fstest.File("x", 9<<20+1)},
 	}
 	for i := range 3000 {
-		trees["empty files"] = append(trees["empty files"], file(fmt.Sprintf("%0200d", i), 0))
+		trees["empty files"] = append(trees["empty files"], fstest.File(fmt.Sprintf("%0200d", i), 0))
 	}
 	for i := range 300 {
 		name := fmt.Sprintf("d%03d", i)
-		trees["folders"] = append(trees["folders"], dir(name))
-		x := file(fmt.Sprintf("%03d", i), 4097)
+		trees["folders"] = append(trees["folders"], fstest.Dir(name))
+		x := fstest.File(fmt.Sprintf("%03d", i), 4097)
 		x.PAXRecords = map[string]string{"SCHILY.xattr.user.large": strings.Repeat("v", 200+i)}
 		trees["attributes"] = append(trees["attributes"], x)
-		trees["links"] = append(trees["links"], member{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("l", i+1)}})
+		trees["links"] = append(trees["links"], fstest.Member{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("l", i+1)}})
 	}
 	if !testing.Short() {
 		for i := range 20 {
-			trees["over groups"] = append(trees["over groups"], file(fmt.Sprintf("%d", i), 13<<20))
+			trees["over groups"] = append(trees["over groups"], fstest.File(fmt.Sprintf("%d", i), 13<<20))
 		}
 	}
 	for name, tree := range trees {
@@ -51,7 +45,7 @@ func TestExt4SizeFitsItsTree(t *testing.T) {
 			if err := NewExt4(host{}, clock, id, hashSeed).Write(t.Context(), tree, image); err != nil {
 				t.Fatal(err)
 			}
-			output(t, "e2fsck", "-fn", image)
+			fstest.Output(t, "e2fsck", "-fn", image)
 			info, err := os.Stat(image)
 			if err != nil {
 				t.Fatal(err)
@@ -65,17 +59,17 @@ func TestExt4SizeFitsItsTree(t *testing.T) {
 }
 
 func TestExt4RefusesTrees(t *testing.T) {
-	for name, tree := range map[string]memory{
-		"parent":           {file("../x", 1)},
-		"absolute":         {file("/x", 1)},
-		"line break":       {file("a\nquit", 1)},
+	for name, tree := range map[string]fstest.Memory{
+		"parent":           {fstest.File("../x", 1)},
+		"absolute":         {fstest.File("/x", 1)},
+		"line break":       {fstest.File("a\nquit", 1)},
 		"break in a link":  {{Header: tar.Header{Name: "x", Typeflag: tar.TypeSymlink, Linkname: "a\nb"}}},
-		"twice":            {file("x", 1), file("x", 1)},
-		"no directory":     {file("a/x", 1)},
-		"file as parent":   {file("a", 1), file("a/x", 1)},
-		"long name":        {file(strings.Repeat("n", 256), 1)},
+		"twice":            {fstest.File("x", 1), fstest.File("x", 1)},
+		"no directory":     {fstest.File("a/x", 1)},
+		"file as parent":   {fstest.File("a", 1), fstest.File("a/x", 1)},
+		"long name":        {fstest.File(strings.Repeat("n", 256), 1)},
 		"link to nothing":  {{Header: tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "y"}}},
-		"link to a folder": {dir("y"), {Header: tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "y"}}},
+		"link to a folder": {fstest.Dir("y"), {Header: tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "y"}}},
 	} {
 		folder := t.TempDir()
 		if err := NewExt4(nil, clock, id, hashSeed).Write(t.Context(), tree, filepath.Join(folder, "image")); err == nil {
@@ -88,8 +82,8 @@ func TestExt4RefusesTrees(t *testing.T) {
 }
 
 func TestExt4TellsWhatDebugfsSays(t *testing.T) {
-	need(t, "mke2fs", "debugfs")
-	err := NewExt4(grumbling{}, clock, id, hashSeed).Write(t.Context(), zoo(), filepath.Join(t.TempDir(), "image"))
+	fstest.Need(t, "mke2fs", "debugfs")
+	err := NewExt4(grumbling{}, clock, id, hashSeed).Write(t.Context(), fstest.Zoo(), filepath.Join(t.TempDir(), "image"))
 	if err == nil || !strings.Contains(err.Error(), "debugfs: write: something is wrong") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}

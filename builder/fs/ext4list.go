@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/applbuild/applbuild/builder/fs/internal/member"
 )
 
 // entry is one member of a tree, its contents and attributes' values spooled
@@ -43,34 +43,15 @@ type listing struct {
 // unpack reads a tree and spools its contents into a folder.
 func unpack(ctx context.Context, tree Tree, spool string) (*listing, error) {
 	l := &listing{byPath: map[string]*entry{}, spool: spool}
-	if err := readTree(ctx, tree, func(r io.Reader) error { return l.read(ctx, r) }); err != nil {
+	if err := member.Each(ctx, tree, l.add); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *listing) read(ctx context.Context, r io.Reader) error {
-	tr := tar.NewReader(r)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		h, err := tr.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read tree: %w", err)
-		}
-		if err := l.add(h, tr); err != nil {
-			return fmt.Errorf("%q: %w", h.Name, err)
-		}
-	}
-}
-
 // add takes one member over.
 func (l *listing) add(h *tar.Header, r io.Reader) error {
-	name, err := memberName(h)
+	name, err := member.Name(h)
 	if err != nil {
 		return err
 	}
@@ -110,7 +91,7 @@ func (l *listing) add(h *tar.Header, r io.Reader) error {
 	default:
 		return fmt.Errorf("type %q of a tar member cannot be in a file system", h.Typeflag)
 	}
-	for attr, value := range memberXattrs(h) {
+	for attr, value := range member.Xattrs(h) {
 		n, err := l.put(strings.NewReader(value))
 		if err != nil {
 			return err
@@ -249,7 +230,7 @@ func (s *debugfsScript) attributes(e *entry, contents string) {
 		s.say("ea_set", "-f", quote(contents+"/"+strconv.Itoa(x.value)), name, quote(x.name))
 	}
 	set := func(field, value string) { s.say("sif", name, field, value) }
-	set("mode", "0"+strconv.FormatInt(typeBits(h.Typeflag)|h.Mode&0o7777, 8))
+	set("mode", "0"+strconv.FormatUint(uint64(member.Mode(h)), 8))
 	if h.Uid != 0 {
 		set("uid", strconv.Itoa(h.Uid))
 	}
@@ -267,20 +248,3 @@ func (s *debugfsScript) attributes(e *entry, contents string) {
 
 // quote puts a word into quotes as debugfs's reader of commands takes them.
 func quote(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-
-// typeBits returns the file type in a mode.
-func typeBits(flag byte) int64 {
-	switch flag {
-	case tar.TypeDir:
-		return unix.S_IFDIR
-	case tar.TypeSymlink:
-		return unix.S_IFLNK
-	case tar.TypeChar:
-		return unix.S_IFCHR
-	case tar.TypeBlock:
-		return unix.S_IFBLK
-	case tar.TypeFifo:
-		return unix.S_IFIFO
-	}
-	return unix.S_IFREG
-}

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/applbuild/applbuild/builder/fs/internal/fstest"
 )
 
 func TestReadFATReadsWhatWasWritten(t *testing.T) {
-	need(t, "mkfs.vfat", "mmd", "mcopy")
+	fstest.Need(t, "mkfs.vfat", "mmd", "mcopy")
 	path := filepath.Join(t.TempDir(), "fat")
 	files := map[string]Content{
 		"EFI/BOOT/BOOTX64.EFI":                          bytes.NewReader(bytes.Repeat([]byte("kernel"), 50000)),

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/applbuild/applbuild/builder/fs/internal/fstest"
 )
 
 type writer interface {
@@ -33,13 +34,12 @@ func kinds(tool Tool) map[string]writer {
 		"erofs zstd":        NewErofs(tool, clock, id, ErofsCompression("zstd", 0)),
 		"ext4":              NewExt4(tool, clock, id, hashSeed, Ext4Label("root")),
 		"ext4 writable 64M": NewExt4(tool, clock, id, hashSeed, Ext4Size(64<<20), Ext4Writable()),
-		"btrfs 256M":        NewBtrfs(clock, id, 256<<20, BtrfsLabel("data")),
 	}
 }
 
 func needAll(t *testing.T) {
 	t.Helper()
-	need(t, "mksquashfs", "unsquashfs", "mkfs.erofs", "fsck.erofs", "mke2fs", "debugfs", "e2fsck", "btrfs", "mkfs.vfat", "mcopy", "fsck.vfat")
+	fstest.Need(t, "mksquashfs", "unsquashfs", "mkfs.erofs", "fsck.erofs", "mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "mcopy", "fsck.vfat")
 }
 
 // knows tells whether the machine's kernel and the tool can do a variant.
@@ -63,19 +63,19 @@ func TestMountedImageHasTheTree(t *testing.T) {
 			t.Run(tool+" "+name, func(t *testing.T) {
 				knows(t, tool, name)
 				image := filepath.Join(scratch(t, h), "image")
-				if err := w.Write(t.Context(), zoo(), image); err != nil {
+				if err := w.Write(t.Context(), fstest.Zoo(), image); err != nil {
 					t.Fatal(err)
 				}
 				kind, _, _ := strings.Cut(name, " ")
 				if got := detectFile(t, image); got != kind {
 					t.Errorf("Detect: got %q, want %q", got, kind)
 				}
-				got, want := summarize(t, mount(t, kind, image)), zoo().summary()
+				got, want := fstest.Summarize(t, fstest.Mount(t, kind, image)), fstest.Zoo().Summary()
 				want["."] = fmt.Sprintf("5 0755 0:0 %d", clock.Unix())
 				if kind == "ext4" {
 					want["lost+found"] = fmt.Sprintf("5 0700 0:0 %d", clock.Unix())
 				}
-				compare(t, got, want)
+				fstest.Compare(t, got, want)
 			})
 		}
 	}
@@ -100,12 +100,12 @@ func TestCheckersFindNothingWrong(t *testing.T) {
 			if strings.HasPrefix(name, "erofs") && os.Getuid() != 0 {
 				t.Skip("SKIPPED: this machine's mkfs.erofs may need a directory with owners, which takes root")
 			}
-			if err := w.Write(t.Context(), zoo(), image); err != nil {
+			if err := w.Write(t.Context(), fstest.Zoo(), image); err != nil {
 				t.Fatal(err)
 			}
 			switch name[:4] {
 			case "squa":
-				list := output(t, "unsquashfs", "-lln", image)
+				list := fstest.Output(t, "unsquashfs", "-lln", image)
 				for _, line := range []string{
 					"drwxr-xr-x 0/0 ", "-rwsr-xr-x 0/0 ", "crw-rw-rw- 0/0 ", "prw-r----- 0/0 ", "-rw-r--r-- 300000/70000 ", "drwxrwxrwt 42/43 ",
 				} {
@@ -113,17 +113,14 @@ func TestCheckersFindNothingWrong(t *testing.T) {
 						t.Errorf("unsquashfs lists no %q:\n%.2000s", line, list)
 					}
 				}
-				if s := output(t, "unsquashfs", "-s", image); !strings.Contains(s, "Nov 14 22:13:20 2023") {
+				if s := fstest.Output(t, "unsquashfs", "-s", image); !strings.Contains(s, "Nov 14 22:13:20 2023") {
 					t.Errorf("the creation time is not the clock:\n%s", s)
 				}
 			case "erof":
-				output(t, "fsck.erofs", image)
-			case "btrf":
-				output(t, "btrfs", "check", "--check-data-csum", image)
-				wantBlkid(t, image, "btrfs", "data")
+				fstest.Output(t, "fsck.erofs", image)
 			case "ext4":
-				output(t, "e2fsck", "-fn", image)
-				if s := output(t, "dumpe2fs", "-h", image); !strings.Contains(s, id.String()) || !strings.Contains(s, hashSeed.String()) {
+				fstest.Output(t, "e2fsck", "-fn", image)
+				if s := fstest.Output(t, "dumpe2fs", "-h", image); !strings.Contains(s, id.String()) || !strings.Contains(s, hashSeed.String()) {
 					t.Errorf("UUID or hash seed are not as given:\n%s", s)
 				}
 			}
@@ -152,30 +149,18 @@ func TestSameTreeSameBytes(t *testing.T) {
 				t.Run(tool+" "+name, func(t *testing.T) {
 					knows(t, tool, name)
 					image := filepath.Join(scratch(t, h), "image")
-					if err := w.Write(t.Context(), zoo(), image); err != nil {
+					if err := w.Write(t.Context(), fstest.Zoo(), image); err != nil {
 						t.Fatal(err)
 					}
-					digests[name] = digest(t, image)
+					digests[name] = fstest.Digest(t, image)
 				})
 			}
 		}
 		write(h, first)
 		time.Sleep(1100 * time.Millisecond)
 		write(other, second)
-		compare(t, second, first)
+		fstest.Compare(t, second, first)
 	}
-}
-
-// broken is a tree that ends in the middle.
-type broken struct{ err error }
-
-func (b broken) WriteTar(ctx context.Context, w io.Writer) error {
-	for _, e := range zoo()[:3] {
-		if err := (memory{e}).WriteTar(ctx, w); err != nil {
-			return err
-		}
-	}
-	return b.err
 }
 
 func TestErrorsLeaveNoImage(t *testing.T) {
@@ -183,12 +168,12 @@ func TestErrorsLeaveNoImage(t *testing.T) {
 	wrong := errors.New("this tree is broken")
 	for name, w := range kinds(rooted{}) {
 		image := filepath.Join(t.TempDir(), "image")
-		if err := w.Write(t.Context(), broken{wrong}, image); err == nil || name != "erofs zstd" && !errors.Is(err, wrong) {
+		if err := w.Write(t.Context(), fstest.Broken{Err: wrong}, image); err == nil || name != "erofs zstd" && !errors.Is(err, wrong) {
 			t.Errorf("%s: got error %v, want one that is %v", name, err, wrong)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := w.Write(ctx, zoo(), image); err == nil {
+		if err := w.Write(ctx, fstest.Zoo(), image); err == nil {
 			t.Errorf("%s: no error after its context ended", name)
 		}
 		if left, _ := filepath.Glob(filepath.Dir(image) + "/*"); len(left) > 0 {
@@ -200,7 +185,7 @@ func TestErrorsLeaveNoImage(t *testing.T) {
 func TestToolsWordsAreInTheError(t *testing.T) {
 	needAll(t)
 	full := failing{}
-	err := NewSquashfs(full, clock).Write(t.Context(), zoo(), filepath.Join(t.TempDir(), "image"))
+	err := NewSquashfs(full, clock).Write(t.Context(), fstest.Zoo(), filepath.Join(t.TempDir(), "image"))
 	if err == nil || !strings.Contains(err.Error(), "no room for it") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}
@@ -229,7 +214,7 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		"ext4 label":         NewExt4(nil, clock, id, hashSeed, Ext4Label("a label of seventeen")),
 		"ext4 no size":       NewExt4(nil, clock, id, hashSeed, Ext4Writable()),
 	} {
-		if err := w.Write(t.Context(), zoo(), filepath.Join(t.TempDir(), "image")); err == nil {
+		if err := w.Write(t.Context(), fstest.Zoo(), filepath.Join(t.TempDir(), "image")); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/applbuild/applbuild/builder/fs/internal/imagefile"
 )
 
 // Squashfs writes squashfs 4.0 images with mksquashfs 4.5 or later.
@@ -71,7 +73,7 @@ func (s *Squashfs) Write(ctx context.Context, tree Tree, path string) error {
 		// symbolic link's target that stands in a PAX header.
 		tree = gnuLinks{tree}
 	}
-	err = create(path, func(dir, name string) error {
+	err = imagefile.Create(path, func(dir, name string) error {
 		return feed(ctx, s.tool, tree, Command{
 			Argv: append([]string{"mksquashfs", "-", name}, flags...),
 			// Versions differ in what -root-time does with archives. This sets it

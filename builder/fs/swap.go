@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/applbuild/applbuild/builder/fs/internal/imagefile"
 	"github.com/google/uuid"
 )
 
@@ -54,7 +55,7 @@ func (s *Swap) Write(path string) error {
 }
 
 func (s *Swap) write(path string) error {
-	if err := checkVolume(KindSwap, s.label, s.size, swapPage); err != nil {
+	if err := CheckVolume(KindSwap, s.label, s.size, swapPage); err != nil {
 		return err
 	}
 	last := s.size/swapPage - 1
@@ -67,7 +68,7 @@ func (s *Swap) write(path string) error {
 	copy(page[swapUUID:], s.uuid[:])
 	copy(page[swapLabel:], s.label)
 	copy(page[swapMagic:], "SWAPSPACE2")
-	return create(path, func(dir, name string) error {
+	return imagefile.Create(path, func(dir, name string) error {
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
 			return err

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/applbuild/applbuild/builder/fs/internal/member"
 	"golang.org/x/sys/unix"
 )
 
@@ -118,25 +118,14 @@ func help(ctx context.Context, tool Tool, image string, argv ...string) (string,
 	return out.String(), nil
 }
 
-// pipeSize is the size in bytes that is asked for between tree and program.
-const pipeSize = 1 << 20
-
 // feed runs a program with a tree on its standard input.
 func feed(ctx context.Context, tool Tool, tree Tree, cmd Command) error {
-	pr, pw, err := os.Pipe()
+	pr, wrote, err := member.Pipe(ctx, tree)
 	if err != nil {
 		return err
 	}
-	// A smaller pipe is slower but as good.
-	unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, pipeSize)
-	wrote := make(chan error, 1)
-	go func() {
-		err := tree.WriteTar(ctx, pw)
-		wrote <- errors.Join(err, pw.Close())
-	}()
 	cmd.Stdin = pr
 	err = run(ctx, tool, cmd)
-	// With the last reader gone a tree that is still being written ends.
 	pr.Close()
 	treeErr := <-wrote
 	if err == nil && errors.Is(treeErr, unix.EPIPE) {
@@ -147,22 +136,4 @@ func feed(ctx context.Context, tool Tool, tree Tree, cmd Command) error {
 		return fmt.Errorf("write tree to %s: %w", cmd.Argv[0], treeErr)
 	}
 	return err
-}
-
-// create makes an image by do, which writes path, given as directory and name.
-// An old file goes first; after an error none is left.
-func create(path string, do func(dir, name string) error) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	dir, name := filepath.Split(path)
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	if err := do(abs, name); err != nil {
-		os.Remove(path)
-		return err
-	}
-	return nil
 }

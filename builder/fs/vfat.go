@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/applbuild/applbuild/builder/fs/internal/imagefile"
 )
 
 // Content is a file's contents, such as a *bytes.Reader or *io.SectionReader.
@@ -100,7 +102,7 @@ func (v *VFAT) write(ctx context.Context, files map[string]Content, image string
 	if err != nil {
 		return err
 	}
-	return create(image, func(dir, name string) error {
+	return imagefile.Create(image, func(dir, name string) error {
 		if err := truncate(filepath.Join(dir, name), size); err != nil {
 			return err
 		}

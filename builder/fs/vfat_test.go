@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/applbuild/applbuild/builder/fs/internal/fstest"
 )
 
 func boot() map[string]Content {
 	return map[string]Content{
-		"EFI/BOOT/BOOTX64.EFI":                        bytes.NewReader(noise(5 << 20)),
-		"EFI/Linux/debian-minimal.efi":                bytes.NewReader(noise(100)),
+		"EFI/BOOT/BOOTX64.EFI":                        bytes.NewReader(fstest.Noise(5 << 20)),
+		"EFI/Linux/debian-minimal.efi":                bytes.NewReader(fstest.Noise(100)),
 		"loader/loader.conf":                          bytes.NewReader([]byte("timeout 0\n")),
 		"loader/entries/a long name with spaces.conf": bytes.NewReader(nil),
 	}
@@ -22,7 +24,7 @@ func boot() map[string]Content {
 
 func needVFAT(t *testing.T) {
 	t.Helper()
-	need(t, "mkfs.vfat", "fsck.vfat", "mmd", "mcopy", "mdir", "mtype")
+	fstest.Need(t, "mkfs.vfat", "fsck.vfat", "mmd", "mcopy", "mdir", "mtype")
 }
 
 // clusters returns the count that tells FAT32 from FAT16.
@@ -56,8 +58,8 @@ func TestVFATHasTheFiles(t *testing.T) {
 				if n := clusters(t, image); n < fatMinClusters {
 					t.Errorf("%d clusters make it FAT16", n)
 				}
-				output(t, "fsck.vfat", "-n", image)
-				if s := output(t, "mdir", "-i", image, "::/EFI/BOOT"); !strings.Contains(s, "CAFE-0123") || strings.Count(s, "2023-11-14  22:13") != 3 {
+				fstest.Output(t, "fsck.vfat", "-n", image)
+				if s := fstest.Output(t, "mdir", "-i", image, "::/EFI/BOOT"); !strings.Contains(s, "CAFE-0123") || strings.Count(s, "2023-11-14  22:13") != 3 {
 					t.Errorf("serial or times are not as given:\n%s", s)
 				}
 				for path, c := range boot() {
@@ -81,7 +83,7 @@ func TestVFATSameFilesSameBytes(t *testing.T) {
 		if err := NewVFAT(h, clock, 1, VFATLabel("ESP")).Write(t.Context(), boot(), image); err != nil {
 			t.Fatal(err)
 		}
-		if got := digest(t, image); i == 0 {
+		if got := fstest.Digest(t, image); i == 0 {
 			first = got
 		} else if got != first {
 			t.Error("made twice the file system differs")

@@ -41,8 +41,9 @@ func MaxLabel(kind string) int {
 	return 0
 }
 
-// checkVolume checks what is asked of a writable file system.
-func checkVolume(kind, label string, size, unit int64) error {
+// CheckVolume checks what is asked of a writable file system or swap of a kind:
+// its label, and its size in bytes, a multiple of unit.
+func CheckVolume(kind, label string, size, unit int64) error {
 	switch {
 	case size%unit != 0 || size < MinimumSize(kind):
 		return fmt.Errorf("size %d must be a multiple of %d and at least %d bytes", size, unit, MinimumSize(kind))

@@ -7,35 +7,24 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/applbuild/applbuild/builder/fs/internal/fstest"
 	"golang.org/x/sys/unix"
 )
 
-// wantBlkid asks blkid what an image is.
-func wantBlkid(t *testing.T, image, kind, label string) {
-	t.Helper()
-	need(t, "blkid")
-	got := output(t, "blkid", "-p", "-o", "export", image)
-	for _, line := range []string{"TYPE=" + kind, "LABEL=" + label, "UUID=" + id.String()} {
-		if !strings.Contains("\n"+got, "\n"+line+"\n") {
-			t.Errorf("blkid does not say %s:\n%s", line, got)
-		}
-	}
-}
-
 func TestSwapIsRecognised(t *testing.T) {
-	need(t, "blkid", "swaplabel", "mkswap")
+	fstest.Need(t, "blkid", "swaplabel", "mkswap")
 	for label, size := range map[string]int64{"": 1 << 20, "fifteen-letters": 5 << 30} {
 		image := filepath.Join(t.TempDir(), "image")
 		if err := NewSwap(id, size, SwapLabel(label)).Write(image); err != nil {
 			t.Fatal(err)
 		}
 		if label != "" {
-			wantBlkid(t, image, "swap", label)
+			fstest.WantBlkid(t, image, "swap", label)
 		}
 		if got := detectFile(t, image); got != KindSwap {
 			t.Errorf("Detect says %q", got)
 		}
-		if got := output(t, "swaplabel", image); !strings.Contains(got, id.String()) || !strings.Contains(got, label) {
+		if got := fstest.Output(t, "swaplabel", image); !strings.Contains(got, id.String()) || !strings.Contains(got, label) {
 			t.Errorf("swaplabel says %s", got)
 		}
 		same := filepath.Join(t.TempDir(), "other")
@@ -49,11 +38,11 @@ func TestSwapIsRecognised(t *testing.T) {
 		if label != "" {
 			argv = append(argv, "-L", label)
 		}
-		output(t, append(argv, same)...)
-		if size < 1<<30 && digest(t, same) != digest(t, image) {
+		fstest.Output(t, append(argv, same)...)
+		if size < 1<<30 && fstest.Digest(t, same) != fstest.Digest(t, image) {
 			t.Error("mkswap writes other bytes")
 		}
-		output(t, "cmp", "-n", "1048576", image, same)
+		fstest.Output(t, "cmp", "-n", "1048576", image, same)
 	}
 }
 
@@ -77,7 +66,7 @@ func TestSwapRefusesWhatCannotBe(t *testing.T) {
 // TestMinimumSizesAreWhatTheProgramsTake makes each kind with the minimum. Of
 // xfs a little less is refused.
 func TestMinimumSizesAreWhatTheProgramsTake(t *testing.T) {
-	need(t, "mke2fs", "mkfs.xfs", "mkfs.btrfs", "mkswap")
+	fstest.Need(t, "mke2fs", "mkfs.xfs", "mkfs.btrfs", "mkswap")
 	for tool, h := range tools(t) {
 		for kind, argv := range map[string][]string{
 			KindExt4:  {"mke2fs", "-q", "-F", "-t", "ext4"},
@@ -107,7 +96,7 @@ func TestMinimumSizesAreWhatTheProgramsTake(t *testing.T) {
 }
 
 func TestDetectKnowsEncryption(t *testing.T) {
-	need(t, "cryptsetup")
+	fstest.Need(t, "cryptsetup")
 	for _, version := range []string{"luks1", "luks2"} {
 		image, key := filepath.Join(t.TempDir(), "image"), filepath.Join(t.TempDir(), "key")
 		if err := truncate(image, 32<<20); err != nil {
@@ -116,7 +105,7 @@ func TestDetectKnowsEncryption(t *testing.T) {
 		if err := os.WriteFile(key, []byte("secret"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		output(t, "cryptsetup", "luksFormat", "--batch-mode", "--type", version, "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", image, key)
+		fstest.Output(t, "cryptsetup", "luksFormat", "--batch-mode", "--type", version, "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", image, key)
 		if got := detectFile(t, image); got != KindLUKS {
 			t.Errorf("%s: Detect says %q", version, got)
 		}
@@ -128,10 +117,7 @@ func TestLabelsAreKeptWhole(t *testing.T) {
 	needAll(t)
 	for kind, write := range map[string]func(label, image string) error{
 		KindExt4: func(label, image string) error {
-			return NewExt4(host{}, clock, id, hashSeed, Ext4Size(MinimumSize(KindExt4)), Ext4Writable(), Ext4Label(label)).Write(t.Context(), memory{}, image)
-		},
-		KindBtrfs: func(label, image string) error {
-			return NewBtrfs(clock, id, MinimumSize(KindBtrfs), BtrfsLabel(label)).Write(t.Context(), memory{}, image)
+			return NewExt4(host{}, clock, id, hashSeed, Ext4Size(MinimumSize(KindExt4)), Ext4Writable(), Ext4Label(label)).Write(t.Context(), fstest.Memory{}, image)
 		},
 		KindSwap: func(label, image string) error {
 			return NewSwap(id, MinimumSize(KindSwap), SwapLabel(label)).Write(image)
@@ -143,7 +129,7 @@ func TestLabelsAreKeptWhole(t *testing.T) {
 			t.Errorf("%s: %v", kind, err)
 			continue
 		}
-		wantBlkid(t, image, kind, label)
+		fstest.WantBlkid(t, image, kind, label)
 		if err := write(label+"l", image); err == nil {
 			t.Errorf("%s: no error for a longer label", kind)
 		}
@@ -156,10 +142,10 @@ func TestExt4Grows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("mounts images, which takes root")
 	}
-	need(t, "mke2fs", "debugfs", "e2fsck", "resize2fs", "losetup")
+	fstest.Need(t, "mke2fs", "debugfs", "e2fsck", "resize2fs", "losetup")
 	for _, mounted := range []bool{false, true} {
 		image := filepath.Join(t.TempDir(), "image")
-		if err := NewExt4(host{}, clock, id, hashSeed, Ext4Size(64<<20), Ext4Writable()).Write(t.Context(), zoo(), image); err != nil {
+		if err := NewExt4(host{}, clock, id, hashSeed, Ext4Size(64<<20), Ext4Writable()).Write(t.Context(), fstest.Zoo(), image); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Truncate(image, 8<<30); err != nil {
@@ -172,10 +158,10 @@ func TestExt4Grows(t *testing.T) {
 			}
 			growMounted(t, image)
 		} else {
-			output(t, "resize2fs", image)
+			fstest.Output(t, "resize2fs", image)
 		}
-		output(t, "e2fsck", "-fn", image)
-		if s := output(t, "dumpe2fs", "-h", image); !strings.Contains(s, "Block count:              2097152") {
+		fstest.Output(t, "e2fsck", "-fn", image)
+		if s := fstest.Output(t, "dumpe2fs", "-h", image); !strings.Contains(s, "Block count:              2097152") {
 			t.Errorf("it has not grown:\n%s", s)
 		}
 	}
@@ -183,19 +169,19 @@ func TestExt4Grows(t *testing.T) {
 
 func growMounted(t *testing.T, image string) {
 	t.Helper()
-	dir, umount := mountWritable(t, "ext4", image)
+	dir, umount := fstest.MountWritable(t, "ext4", image)
 	defer umount()
 	device, err := exec.Command("findmnt", "-no", "SOURCE", dir).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	output(t, "resize2fs", strings.TrimSpace(string(device)))
-	output(t, "dd", "if=/dev/zero", "of="+dir+"/more", "bs=1M", "count=300")
+	fstest.Output(t, "resize2fs", strings.TrimSpace(string(device)))
+	fstest.Output(t, "dd", "if=/dev/zero", "of="+dir+"/more", "bs=1M", "count=300")
 	if err := os.Remove(dir + "/more"); err != nil {
 		t.Fatal(err)
 	}
-	got := summarize(t, dir)
-	for name, line := range zoo().summary() {
+	got := fstest.Summarize(t, dir)
+	for name, line := range fstest.Zoo().Summary() {
 		if got[name] != line {
 			t.Errorf("%s: got %s, want %s", name, got[name], line)
 		}
@@ -204,12 +190,12 @@ func growMounted(t *testing.T, image string) {
 
 // TestExt4KeepsRoomToGrow asks for the descriptors of a thousand times the size.
 func TestExt4KeepsRoomToGrow(t *testing.T) {
-	need(t, "mke2fs", "debugfs", "e2fsck", "dumpe2fs")
+	fstest.Need(t, "mke2fs", "debugfs", "e2fsck", "dumpe2fs")
 	image := filepath.Join(t.TempDir(), "image")
-	if err := NewExt4(host{}, clock, id, hashSeed, Ext4Size(1<<30), Ext4Writable()).Write(t.Context(), memory{}, image); err != nil {
+	if err := NewExt4(host{}, clock, id, hashSeed, Ext4Size(1<<30), Ext4Writable()).Write(t.Context(), fstest.Memory{}, image); err != nil {
 		t.Fatal(err)
 	}
-	s := output(t, "dumpe2fs", "-h", image)
+	s := fstest.Output(t, "dumpe2fs", "-h", image)
 	// A block has the descriptors of 64 groups of 128 MiB: 128 of them 1 TiB.
 	for _, line := range []string{"Reserved GDT blocks:      127", "Reserved block count:     0", "Inode count:              65536", "Total journal size:       32M"} {
 		if !strings.Contains(s, line) {
@@ -219,15 +205,15 @@ func TestExt4KeepsRoomToGrow(t *testing.T) {
 }
 
 func TestExt4TellsThatATreeDoesNotFit(t *testing.T) {
-	need(t, "mke2fs", "debugfs", "e2fsck")
+	fstest.Need(t, "mke2fs", "debugfs", "e2fsck")
 	writer := NewExt4(host{}, clock, id, hashSeed, Ext4Size(64<<20), Ext4Writable())
 	most := int64(0)
 	for n := int64(48 << 20); n > 40<<20 && most == 0; n -= 1 << 20 {
 		image := filepath.Join(t.TempDir(), "image")
-		switch err := writer.Write(t.Context(), repeated{n}, image); {
+		switch err := writer.Write(t.Context(), fstest.Repeated{n}, image); {
 		case err == nil:
 			most = n
-			output(t, "e2fsck", "-fn", image)
+			fstest.Output(t, "e2fsck", "-fn", image)
 		case !strings.Contains(err.Error(), ErrNoSpace.Error()):
 			t.Fatalf("%d bytes: %v", n, err)
 		}

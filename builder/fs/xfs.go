@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/applbuild/applbuild/builder/fs/internal/imagefile"
 	"github.com/google/uuid"
 )
 
@@ -61,13 +62,13 @@ func (x *XFS) Write(ctx context.Context, tree Tree, path string) error {
 }
 
 func (x *XFS) write(ctx context.Context, tree Tree, path string) error {
-	if err := checkVolume(KindXFS, x.label, x.size, ext4Block); err != nil {
+	if err := CheckVolume(KindXFS, x.label, x.size, ext4Block); err != nil {
 		return err
 	}
 	if err := x.checkVersion(ctx, path); err != nil {
 		return err
 	}
-	return create(path, func(dir, name string) (err error) {
+	return imagefile.Create(path, func(dir, name string) (err error) {
 		contents := name + ".contents"
 		spool := filepath.Join(dir, contents)
 		if err := os.Mkdir(spool, 0o700); err != nil {

@@ -5,17 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/applbuild/applbuild/builder/fs/internal/fstest"
 )
 
 // plain is the zoo without what xfs cannot have.
-func plain() (m memory) {
-	for _, e := range zoo() {
+func plain() (m fstest.Memory) {
+	for _, e := range fstest.Zoo() {
 		e.PAXRecords, e.ModTime = nil, clock
 		e.Mode &^= 0o1000
 		if e.Typeflag != tar.TypeLink {
@@ -28,7 +29,7 @@ func plain() (m memory) {
 // xfsTool returns a machine whose mkfs.xfs makes the same bytes each time.
 func xfsTool(t *testing.T) host {
 	t.Helper()
-	need(t, "mkfs.xfs")
+	fstest.Need(t, "mkfs.xfs")
 	for name, h := range tools(t) {
 		err := NewXFS(h, clock, id, MinimumSize(KindXFS)).checkVersion(t.Context(), filepath.Join(scratch(t, h), "image"))
 		if err == nil {
@@ -48,20 +49,20 @@ func TestXFSHasTheTree(t *testing.T) {
 	if err := x.Write(t.Context(), plain(), image); err != nil {
 		t.Fatal(err)
 	}
-	output(t, "xfs_repair", "-n", image)
-	wantBlkid(t, image, "xfs", "twelve-bytes")
-	was := digest(t, image)
+	fstest.Output(t, "xfs_repair", "-n", image)
+	fstest.WantBlkid(t, image, "xfs", "twelve-bytes")
+	was := fstest.Digest(t, image)
 	time.Sleep(1100 * time.Millisecond)
 	h.umask, h.extra = 0o077, []string{"HOME=/nonexistent", "USER=other"}
 	if err := x.Write(t.Context(), plain(), image); err != nil {
 		t.Fatal(err)
 	}
-	if got := digest(t, image); got != was {
+	if got := fstest.Digest(t, image); got != was {
 		t.Error("the same tree gave other bytes")
 	}
-	got, want := summarize(t, mount(t, "xfs", image)), plain().summary()
+	got, want := fstest.Summarize(t, fstest.Mount(t, "xfs", image)), plain().Summary()
 	want["."] = fmt.Sprintf("5 0755 0:0 %d", clock.Unix())
-	compare(t, got, want)
+	fstest.Compare(t, got, want)
 }
 
 // TestXFSGrows has Linux make a file system larger, as systemd-growfs does.
@@ -70,7 +71,7 @@ func TestXFSGrows(t *testing.T) {
 		t.Skip("mounts images, which takes root")
 	}
 	h := xfsTool(t)
-	need(t, "xfs_growfs")
+	fstest.Need(t, "xfs_growfs")
 	image := filepath.Join(scratch(t, h), "image")
 	if err := NewXFS(h, clock, id, MinimumSize(KindXFS)).Write(t.Context(), plain(), image); err != nil {
 		t.Fatal(err)
@@ -78,38 +79,38 @@ func TestXFSGrows(t *testing.T) {
 	if err := os.Truncate(image, 8<<30); err != nil {
 		t.Fatal(err)
 	}
-	dir, umount := mountWritable(t, "xfs", image)
-	output(t, "xfs_growfs", dir)
-	output(t, "dd", "if=/dev/zero", "of="+dir+"/more", "bs=1M", "count=400")
+	dir, umount := fstest.MountWritable(t, "xfs", image)
+	fstest.Output(t, "xfs_growfs", dir)
+	fstest.Output(t, "dd", "if=/dev/zero", "of="+dir+"/more", "bs=1M", "count=400")
 	umount()
-	output(t, "xfs_repair", "-n", image)
+	fstest.Output(t, "xfs_repair", "-n", image)
 }
 
 func TestXFSTellsThatATreeDoesNotFit(t *testing.T) {
 	h := xfsTool(t)
 	image := filepath.Join(scratch(t, h), "image")
-	err := NewXFS(h, clock, id, MinimumSize(KindXFS)).Write(t.Context(), repeated{400 << 20}, image)
+	err := NewXFS(h, clock, id, MinimumSize(KindXFS)).Write(t.Context(), fstest.Repeated{400 << 20}, image)
 	if !errors.Is(err, ErrNoSpace) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestXFSRefusesWhatItCannotKeep(t *testing.T) {
-	attribute := file("x", 1)
+	attribute := fstest.File("x", 1)
 	attribute.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y"}
-	for name, tree := range map[string]memory{
-		"hard link":           {file("y", 1), {Header: tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "y"}}},
+	for name, tree := range map[string]fstest.Memory{
+		"hard link":           {fstest.File("y", 1), {Header: tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "y"}}},
 		"extended attributes": {attribute},
 		"sticky":              {{Header: tar.Header{Name: "x", Typeflag: tar.TypeDir, Mode: 0o1777}}},
 		"sticky bit":          {{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1777}}},
-		"a name":              {file(":x", 1)},
+		"a name":              {fstest.File(":x", 1)},
 		"white space":         {{Header: tar.Header{Name: "x", Typeflag: tar.TypeSymlink, Linkname: "a b"}}},
 	} {
-		l := &listing{byPath: map[string]*entry{}, spool: t.TempDir()}
-		if err := readTree(t.Context(), tree, func(r io.Reader) error { return l.read(t.Context(), r) }); err != nil {
+		l, err := unpack(t.Context(), tree, t.TempDir())
+		if err != nil {
 			t.Fatal(err)
 		}
-		err := l.prototype(filepath.Join(t.TempDir(), "prototype"), "contents")
+		err = l.prototype(filepath.Join(t.TempDir(), "prototype"), "contents")
 		if !errors.Is(err, ErrXFS) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -117,7 +118,7 @@ func TestXFSRefusesWhatItCannotKeep(t *testing.T) {
 }
 
 func TestOldXFSIsRefused(t *testing.T) {
-	need(t, "mkfs.xfs")
+	fstest.Need(t, "mkfs.xfs")
 	image := filepath.Join(t.TempDir(), "image")
 	err := NewXFS(oldXFS{}, clock, id, MinimumSize(KindXFS)).Write(t.Context(), plain(), image)
 	if !errors.Is(err, ErrXFS) || !strings.Contains(err.Error(), "6.13") {
