@@ -14,6 +14,7 @@ import (
 
 	"github.com/applbuild/applbuild/builder/disk"
 	"github.com/applbuild/applbuild/builder/fs"
+	"github.com/applbuild/applbuild/builder/fs/fat"
 	"github.com/applbuild/applbuild/builder/manifest"
 	"github.com/applbuild/applbuild/builder/uki"
 	"github.com/applbuild/applbuild/builder/verity"
@@ -180,13 +181,13 @@ func (m *image) kernels(ctx context.Context) ([]kernelFile, error) {
 	if !ok {
 		return nil, nil
 	}
-	fat, err := fs.ReadFAT(m.section(esp), esp.Size)
+	files, err := fat.NewReader(m.section(esp), esp.Size)
 	if err != nil {
 		return nil, fmt.Errorf("EFI system partition: %w", err)
 	}
 	var found []kernelFile
 	for _, dir := range []string{"EFI/BOOT", "EFI/Linux"} {
-		entries, err := fat.ReadDir(dir)
+		entries, err := files.ReadDir(dir)
 		if dir != "EFI/BOOT" && errors.Is(err, iofs.ErrNotExist) {
 			continue // only a disk with a boot loader has it
 		}
@@ -201,7 +202,7 @@ func (m *image) kernels(ctx context.Context) ([]kernelFile, error) {
 			if !strings.EqualFold(path.Ext(name), ".efi") {
 				continue
 			}
-			data, err := fat.ReadFile(name, maxBootFile)
+			data, err := files.ReadFile(name, maxBootFile)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}

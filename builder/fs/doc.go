@@ -1,6 +1,6 @@
 // Package fs makes file system images with the standard tools: squashfs,
 // erofs, ext4 and xfs out of a tree, FAT32 out of a few files. It writes swap
-// by itself; btrfs has a package of its own below this one. MinimumSize and
+// by itself. Packages below it write btrfs and read FAT32. MinimumSize and
 // MaxLabel say what kinds of data partitions take.
 //
 // Trees come as tar streams, so that owners, devices and capabilities need

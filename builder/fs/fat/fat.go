@@ -1,19 +1,24 @@
-package fs
+// Package fat reads FAT32 file systems (Microsoft FAT specification), such as the EFI
+// system partition of a disk that anybody may have made.
+//
+// It does not write them, which package fs does with the standard tools, and
+// reads no FAT12 and FAT16.
+package fat
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	iofs "io/fs"
+	"io/fs"
 	"math/bits"
 	"path"
 	"strings"
 	"unicode/utf16"
 )
 
-// ErrFAT says that a FAT32 file system is damaged, or none.
-var ErrFAT = errors.New("not a sound FAT32 file system")
+// ErrFormat says that a FAT32 file system is damaged, or none.
+var ErrFormat = errors.New("not a sound FAT32 file system")
 
 // Offsets in the boot sector (Microsoft FAT specification, sections 3.1 and
 // 3.3) and in a directory entry (sections 6.1 and 7).
@@ -38,14 +43,17 @@ const (
 	maxLongEntries = 20
 	freeEntry      = 0xe5
 
+	tableEntry  = 4  // bytes in a table for a cluster
+	dirEntry    = 32 // bytes
+	maxClusters = 0x0ffffff5
 	clusterMask = 0x0fffffff
 	clusterEnd  = 0x0ffffff8
-	maxFATDir   = 1 << 20 // bytes of a folder that are read
+	maxDir      = 1 << 20 // bytes of a folder that are read
 )
 
-// FATReader reads a FAT32 file system, one that anybody may have made: sizes
+// Reader reads a FAT32 file system, one that anybody may have made: sizes
 // are checked before anything is allocated, chains of clusters end.
-type FATReader struct {
+type Reader struct {
 	r        io.ReaderAt
 	cluster  int64  // bytes
 	table    int64  // offset in bytes of the first table
@@ -54,8 +62,8 @@ type FATReader struct {
 	root     uint32
 }
 
-// FATEntry is a file or folder.
-type FATEntry struct {
+// Entry is a file or folder.
+type Entry struct {
 	Name string
 	Dir  bool
 	Size int64 // bytes, of a file
@@ -63,50 +71,50 @@ type FATEntry struct {
 	first uint32
 }
 
-// ReadFAT reads the boot sector of a file system of size bytes. Errors match
-// ErrFAT, or are r's.
-func ReadFAT(r io.ReaderAt, size int64) (*FATReader, error) {
+// NewReader reads the boot sector of a file system of size bytes. Errors match
+// ErrFormat, or are r's.
+func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	b := make([]byte, bootSectorSize)
 	if _, err := r.ReadAt(b, 0); err != nil {
-		return nil, fmt.Errorf("%w: boot sector: %w", ErrFAT, err)
+		return nil, fmt.Errorf("%w: boot sector: %w", ErrFormat, err)
 	}
 	le := binary.LittleEndian
 	sector, perCluster := int64(le.Uint16(b[bpbBytesPerSector:])), int64(b[bpbSectorsPerCluster])
 	tableSize := int64(le.Uint32(b[bpbTableSize:])) * sector
-	f := &FATReader{r: r, cluster: sector * perCluster, table: int64(le.Uint16(b[bpbReserved:])) * sector, root: le.Uint32(b[bpbRootCluster:])}
+	f := &Reader{r: r, cluster: sector * perCluster, table: int64(le.Uint16(b[bpbReserved:])) * sector, root: le.Uint32(b[bpbRootCluster:])}
 	switch {
 	case b[510] != 0x55 || b[511] != 0xaa:
-		return nil, fmt.Errorf("%w: no signature", ErrFAT)
+		return nil, fmt.Errorf("%w: no signature", ErrFormat)
 	case sector < 512 || sector > 4096 || bits.OnesCount64(uint64(sector)) != 1:
-		return nil, fmt.Errorf("%w: sectors of %d bytes", ErrFAT, sector)
+		return nil, fmt.Errorf("%w: sectors of %d bytes", ErrFormat, sector)
 	case bits.OnesCount64(uint64(perCluster)) != 1:
-		return nil, fmt.Errorf("%w: clusters of %d sectors", ErrFAT, perCluster)
+		return nil, fmt.Errorf("%w: clusters of %d sectors", ErrFormat, perCluster)
 	case f.table == 0 || b[bpbTables] == 0 || tableSize == 0:
-		return nil, fmt.Errorf("%w: no table", ErrFAT)
+		return nil, fmt.Errorf("%w: no table", ErrFormat)
 	}
 	f.data = f.table + int64(b[bpbTables])*tableSize
 	total := int64(le.Uint32(b[bpbTotalSectors:])) * sector
 	if total > size || f.data >= total {
-		return nil, fmt.Errorf("%w: %d bytes with data from byte %d on, in a partition of %d bytes", ErrFAT, total, f.data, size)
+		return nil, fmt.Errorf("%w: %d bytes with data from byte %d on, in a partition of %d bytes", ErrFormat, total, f.data, size)
 	}
-	count := min((total-f.data)/f.cluster+2, tableSize/fatEntry, fatMaxClusters)
+	count := min((total-f.data)/f.cluster+2, tableSize/tableEntry, maxClusters)
 	f.clusters = uint32(count)
 	return f, nil
 }
 
 // chain calls use with each cluster's number from first on, until use says no.
-func (f *FATReader) chain(first uint32, use func(n uint32) (more bool, err error)) error {
-	entry := make([]byte, fatEntry)
+func (f *Reader) chain(first uint32, use func(n uint32) (more bool, err error)) error {
+	entry := make([]byte, tableEntry)
 	// A chain longer than all clusters goes round in a circle.
 	for left := f.clusters; ; left-- {
 		if first < 2 || first >= f.clusters || left == 0 {
-			return fmt.Errorf("%w: a chain of clusters leads to cluster %d of %d", ErrFAT, first, f.clusters)
+			return fmt.Errorf("%w: a chain of clusters leads to cluster %d of %d", ErrFormat, first, f.clusters)
 		}
 		more, err := use(first)
 		if err != nil || !more {
 			return err
 		}
-		if _, err := f.r.ReadAt(entry, f.table+int64(first)*fatEntry); err != nil {
+		if _, err := f.r.ReadAt(entry, f.table+int64(first)*tableEntry); err != nil {
 			return err
 		}
 		if first = binary.LittleEndian.Uint32(entry) & clusterMask; first >= clusterEnd {
@@ -116,7 +124,7 @@ func (f *FATReader) chain(first uint32, use func(n uint32) (more bool, err error
 }
 
 // read returns up to limit bytes of a chain.
-func (f *FATReader) read(first uint32, limit int64) ([]byte, error) {
+func (f *Reader) read(first uint32, limit int64) ([]byte, error) {
 	var data []byte
 	err := f.chain(first, func(n uint32) (bool, error) {
 		b := make([]byte, min(f.cluster, limit-int64(len(data))))
@@ -131,44 +139,44 @@ func (f *FATReader) read(first uint32, limit int64) ([]byte, error) {
 
 // ReadDir lists a folder, named with slashes; "." is the root. The error of
 // one that is not there matches fs.ErrNotExist.
-func (f *FATReader) ReadDir(name string) ([]FATEntry, error) {
+func (f *Reader) ReadDir(name string) ([]Entry, error) {
 	entry, err := f.find(name)
 	if err != nil {
 		return nil, err
 	}
 	if !entry.Dir {
-		return nil, fmt.Errorf("%s is not a folder: %w", name, iofs.ErrInvalid)
+		return nil, fmt.Errorf("%s is not a folder: %w", name, fs.ErrInvalid)
 	}
 	return f.list(entry.first)
 }
 
 // ReadFile returns a file of at most limit bytes.
-func (f *FATReader) ReadFile(name string, limit int64) ([]byte, error) {
+func (f *Reader) ReadFile(name string, limit int64) ([]byte, error) {
 	entry, err := f.find(name)
 	switch {
 	case err != nil:
 		return nil, err
 	case entry.Dir:
-		return nil, fmt.Errorf("%s is a folder: %w", name, iofs.ErrInvalid)
+		return nil, fmt.Errorf("%s is a folder: %w", name, fs.ErrInvalid)
 	case entry.Size > limit || entry.Size > int64(f.clusters)*f.cluster:
-		return nil, fmt.Errorf("%w: %s has %d bytes", ErrFAT, name, entry.Size)
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrFormat, name, entry.Size)
 	case entry.Size == 0:
 		return nil, nil
 	}
 	data, err := f.read(entry.first, entry.Size)
 	if err == nil && int64(len(data)) < entry.Size {
-		err = fmt.Errorf("%w: %s ends after %d of %d bytes", ErrFAT, name, len(data), entry.Size)
+		err = fmt.Errorf("%w: %s ends after %d of %d bytes", ErrFormat, name, len(data), entry.Size)
 	}
 	return data, err
 }
 
-func (f *FATReader) find(name string) (FATEntry, error) {
-	at := FATEntry{Name: ".", Dir: true, first: f.root}
+func (f *Reader) find(name string) (Entry, error) {
+	at := Entry{Name: ".", Dir: true, first: f.root}
 	for part := range strings.SplitSeq(path.Clean(name), "/") {
 		if part == "." {
 			continue
 		}
-		var next *FATEntry
+		var next *Entry
 		if at.Dir {
 			entries, err := f.list(at.first)
 			if err != nil {
@@ -181,22 +189,22 @@ func (f *FATReader) find(name string) (FATEntry, error) {
 			}
 		}
 		if next == nil {
-			return at, &iofs.PathError{Op: "open", Path: name, Err: iofs.ErrNotExist}
+			return at, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 		}
 		at = *next
 	}
 	return at, nil
 }
 
-func (f *FATReader) list(first uint32) ([]FATEntry, error) {
-	data, err := f.read(first, maxFATDir)
+func (f *Reader) list(first uint32) ([]Entry, error) {
+	data, err := f.read(first, maxDir)
 	if err != nil {
 		return nil, err
 	}
-	var entries []FATEntry
+	var entries []Entry
 	var long [maxLongEntries][]uint16
-	for ; len(data) >= fatDirEntry && data[0] != 0; data = data[fatDirEntry:] {
-		e := data[:fatDirEntry]
+	for ; len(data) >= dirEntry && data[0] != 0; data = data[dirEntry:] {
+		e := data[:dirEntry]
 		if e[0] == freeEntry {
 			long = [maxLongEntries][]uint16{}
 			continue
@@ -216,7 +224,7 @@ func (f *FATReader) list(first uint32) ([]FATEntry, error) {
 			continue
 		}
 		le := binary.LittleEndian
-		entries = append(entries, FATEntry{
+		entries = append(entries, Entry{
 			Name: name, Dir: e[dirAttr]&attrDirectory != 0, Size: int64(le.Uint32(e[dirFileSize:])),
 			first: uint32(le.Uint16(e[dirClusterHigh:]))<<16 | uint32(le.Uint16(e[dirClusterLow:])),
 		})

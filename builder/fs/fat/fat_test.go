@@ -1,25 +1,39 @@
-package fs
+package fat
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	iofs "io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/applbuild/applbuild/builder/fs"
 	"github.com/applbuild/applbuild/builder/fs/internal/fstest"
 )
 
-func TestReadFATReadsWhatWasWritten(t *testing.T) {
+// host runs the machine's programs.
+type host struct{}
+
+func (host) Run(ctx context.Context, cmd fs.Command) error {
+	// env looks for the program in the PATH that it is given.
+	c := exec.CommandContext(ctx, "env", cmd.Argv...)
+	c.Dir, c.Env = cmd.Dir, append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, cmd.Env...)
+	c.Stdin, c.Stdout, c.Stderr = cmd.Stdin, cmd.Stdout, cmd.Stderr
+	return c.Run()
+}
+
+func TestReaderReadsWhatWasWritten(t *testing.T) {
 	fstest.Need(t, "mkfs.vfat", "mmd", "mcopy")
 	path := filepath.Join(t.TempDir(), "fat")
-	files := map[string]Content{
+	files := map[string]fs.Content{
 		"EFI/BOOT/BOOTX64.EFI":                          bytes.NewReader(bytes.Repeat([]byte("kernel"), 50000)),
 		"EFI/Linux/an appliance with a long name_1.efi": bytes.NewReader([]byte("x")),
 		"loader/empty":                                  bytes.NewReader(nil),
 	}
-	if err := NewVFAT(host{}, clock, 1, VFATLabel("ESP")).Write(t.Context(), files, path); err != nil {
+	if err := fs.NewVFAT(host{}, fstest.Clock, 1, fs.VFATLabel("ESP")).Write(t.Context(), files, path); err != nil {
 		t.Fatal(err)
 	}
 	image, err := os.Open(path)
@@ -31,30 +45,30 @@ func TestReadFATReadsWhatWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fat, err := ReadFAT(image, info.Size())
+	r, err := NewReader(image, info.Size())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range files {
 		want := make([]byte, content.Size())
 		content.ReadAt(want, 0)
-		got, err := fat.ReadFile(name, 1<<20)
+		got, err := r.ReadFile(name, 1<<20)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 	}
-	if entries, err := fat.ReadDir("efi/linux"); err != nil || len(entries) != 1 || entries[0].Name != "an appliance with a long name_1.efi" {
+	if entries, err := r.ReadDir("efi/linux"); err != nil || len(entries) != 1 || entries[0].Name != "an appliance with a long name_1.efi" {
 		t.Errorf("EFI/Linux: %v, %v", entries, err)
 	}
-	if _, err := fat.ReadDir("EFI/none"); !errors.Is(err, iofs.ErrNotExist) {
+	if _, err := r.ReadDir("EFI/none"); !errors.Is(err, iofs.ErrNotExist) {
 		t.Errorf("a missing folder: %v", err)
 	}
-	if _, err := fat.ReadFile("EFI/BOOT/BOOTX64.EFI", 10); !errors.Is(err, ErrFAT) {
+	if _, err := r.ReadFile("EFI/BOOT/BOOTX64.EFI", 10); !errors.Is(err, ErrFormat) {
 		t.Errorf("a file over the limit: %v", err)
 	}
 }
 
-func FuzzReadFAT(f *testing.F) {
+func FuzzReader(f *testing.F) {
 	// A file system of a few sectors: one table, one folder with one file.
 	small := make([]byte, 16*512)
 	copy(small[bpbBytesPerSector:], []byte{0, 2, 1, 1, 0, 1})
@@ -65,16 +79,16 @@ func FuzzReadFAT(f *testing.F) {
 	small[1024+dirClusterLow], small[1024+dirFileSize] = 3, 9
 	f.Add(small)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fat, err := ReadFAT(bytes.NewReader(data), int64(len(data)))
+		r, err := NewReader(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			return
 		}
-		entries, err := fat.ReadDir(".")
+		entries, err := r.ReadDir(".")
 		if err != nil {
 			return
 		}
 		for _, e := range entries {
-			content, err := fat.ReadFile(e.Name, 1<<20)
+			content, err := r.ReadFile(e.Name, 1<<20)
 			if err == nil && !e.Dir && int64(len(content)) > 1<<20 {
 				t.Errorf("%d bytes were read", len(content))
 			}
