@@ -30,7 +30,7 @@ type File struct {
 	Source    string  `json:"source,omitempty" doc:"File or folder to copy, relative to this recipe. A folder is copied with all that is in it, onto a folder that may be there already." example:"files/motd"`
 	Directory bool    `json:"directory,omitempty" doc:"Make a folder." default:"false"`
 	Link      string  `json:"link,omitempty" doc:"Make a symbolic link with this target." example:"../run/motd"`
-	Mode      *Mode   `json:"mode,omitempty" doc:"Permissions in octal digits. A folder given as source keeps its files' own." pattern:"^(0o)?[0-7]{3,5}$" want:"write octal digits such as 0644" default:"0644, 0755 for folders and for a source that its owner may execute" example:"0644" number:"true"`
+	Mode      *Mode   `json:"mode,omitempty" doc:"Permissions in octal digits. Files in a folder given as source have 0644, or 0755 where their owner may execute them." pattern:"^(0o)?[0-7]{3,5}$" want:"write octal digits such as 0644" default:"0644, 0755 for folders and for a source that its owner may execute" example:"0644" number:"true"`
 	Owner     Owner   `json:"owner" doc:"Owner as USER:GROUP, by name or number; USER alone is that user with its own group." pattern:"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})(:([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}))?$" want:"write USER:GROUP, such as root:root or 1000:1000" default:"root:root" example:"www-data:www-data" number:"true"`
 
 	SourceFile string `json:"-"` // Source as a path to open

@@ -64,7 +64,7 @@ type Content struct {
 	Path    string  `json:"path" doc:"Path in the partition, beginning with /." default:"/" example:"/www/index.html"`
 	Source  string  `json:"source,omitempty" doc:"File or folder to copy, relative to this recipe. A folder's contents go into the folder at path." short:"true" example:"contents"`
 	Content *string `json:"content,omitempty" doc:"The file's contents." example:"Welcome.\n"`
-	Mode    *Mode   `json:"mode,omitempty" doc:"Permissions in octal digits. A folder given as source keeps its files' own." pattern:"^(0o)?[0-7]{3,5}$" want:"write octal digits such as 0644" default:"0644, 0755 for folders and for a source that its owner may execute" example:"0644" number:"true"`
+	Mode    *Mode   `json:"mode,omitempty" doc:"Permissions in octal digits. Files in a folder given as source have 0644, or 0755 where their owner may execute them." pattern:"^(0o)?[0-7]{3,5}$" want:"write octal digits such as 0644" default:"0644, 0755 for folders and for a source that its owner may execute" example:"0644" number:"true"`
 	Owner   Owner   `json:"owner" doc:"Owner as USER:GROUP, by name or number." pattern:"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})(:([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}))?$" want:"write USER:GROUP, such as root:root or 1000:1000" default:"root:root" example:"www-data:www-data" number:"true"`
 
 	SourceFile string `json:"-"` // Source as a path to open
