@@ -26,9 +26,6 @@ type Content interface {
 	Size() int64 // bytes
 }
 
-// ErrNoSpace says that contents do not fit into the size asked for.
-var ErrNoSpace = errors.New("not enough space")
-
 // Figures of FAT32 (Microsoft FAT specification, section 3.5).
 const (
 	fatMinClusters = 65525 // fewer would make it FAT16

@@ -1,9 +1,13 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
+
+// ErrNoSpace says that contents do not fit into the size asked for.
+var ErrNoSpace = errors.New("not enough space")
 
 // MinimumSize returns the least size in bytes of a writable file system or
 // swap of a kind: what systemd-repart makes at least (systemd,
