@@ -161,13 +161,19 @@ func (s *session) check(ctx context.Context, step Step) error {
 	return errLost
 }
 
+// endTime is how long a machine may take to end after it has stopped answering.
+const endTime = time.Second
+
 // condition says how a machine is that does not answer.
 func (s *session) condition() []string {
 	var lines []string
+	// Its port is closed a moment before the machine has ended.
+	limit := time.NewTimer(endTime)
+	defer limit.Stop()
 	select {
 	case <-s.guest.Done():
 		lines = append(lines, "it has ended: "+s.guest.End().String())
-	default:
+	case <-limit.C:
 	}
 	return append(lines, s.consoleLines()...)
 }
