@@ -97,7 +97,7 @@ func realPackages(t *testing.T, name string) initrd.Params {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := initrd.Params{Architecture: "amd64", Verity: true, Clock: time.Unix(1700000000, 0)}
+	p := initrd.Params{Architecture: "amd64", Verity: true, Partitions: []string{"ext4", "swap"}, Clock: time.Unix(1700000000, 0)}
 	var items []archive.Item
 	for _, pkg := range chosen {
 		items = append(items, archive.Item{
@@ -156,7 +156,7 @@ func checkContents(t *testing.T, dir string, s *initrd.Summary) {
 	t.Helper()
 	for _, name := range []string{
 		"init", "usr/bin/udevadm", "usr/sbin/modprobe", "usr/sbin/dmsetup", "usr/lib/systemd/systemd-veritysetup",
-		"usr/lib/udev/rules.d/95-dm-notify.rules", "etc/passwd", "usr/lib/initrd-release", "usr/lib/applbuild/state.fstab",
+		"usr/lib/udev/rules.d/95-dm-notify.rules", "etc/passwd", "usr/lib/initrd-release", "usr/lib/applbuild/state",
 	} {
 		if !slices.Contains(s.Paths, name) {
 			t.Errorf("%s is missing", name)

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -123,7 +125,7 @@ func guestRecipe(t testing.TB, dir string) string {
 	for _, f := range guest.Files() {
 		file(f.Path, fmt.Sprintf("%04o", f.Mode), f.Text)
 	}
-	for _, name := range []string{"10-state", "20-read"} {
+	for _, name := range slices.Sorted(maps.Keys(reportPrograms)) {
 		file(guest.Directory+"/"+name, "0755", "#!/bin/sh\n"+reportPrograms[name])
 	}
 	file("/"+bigFile, "0644", string(bigContents()))
