@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,8 +34,13 @@ func full(dir, flag string) error {
 
 // preflight refuses, before anything is fetched, what this host cannot build.
 func (b *Builder) preflight(ctx context.Context, recipe *recipes.Recipe) error {
-	if _, err := distro.Lookup(recipe.Distribution, recipe.Release); err != nil {
+	release, err := distro.Lookup(recipe.Distribution, recipe.Release)
+	if err != nil {
 		return recipe.Problem("release", err.Error(), "choose one of these", err)
+	}
+	if !release.MakesPartitions() && slices.ContainsFunc(recipe.Partitions, func(p recipes.Partition) bool { return p.Disk == recipes.DiskSystem }) {
+		return recipe.Problem("partitions", release.Name+" has no systemd-repart, which makes partitions at the first boot",
+			"drop data and volatile with filesystem: none, put them on another disk, or use a later release", nil)
 	}
 	if recipe.Architecture != b.settings.HostArch && !emulates(recipe.Architecture) {
 		return recipe.Problem("architecture", fmt.Sprintf("this machine is %s and runs no programs of %s", b.settings.HostArch, recipe.Architecture),

@@ -67,7 +67,7 @@ var statePrograms = []pick{
 // partitionPrograms are picked where that program has partitions to make.
 var partitionPrograms = []pick{
 	required("usr/sbin/blkid"),
-	required("usr/bin/systemd-repart", "usr/sbin/systemd-repart"),
+	optional("usr/bin/systemd-repart", "usr/sbin/systemd-repart"), // jammy has none
 	required("usr/lib/systemd/systemd-growfs"),
 }
 

@@ -118,6 +118,10 @@ func (r *Release) InitrdPackages(arch string) []string { return clone(r.initrd) 
 // ToolPackages returns the packages of the programs that a build runs.
 func (r *Release) ToolPackages(arch string) []string { return clone(r.tools) }
 
+// MakesPartitions says that systemd-repart is among the release's packages, which
+// makes partitions at a machine's first boot.
+func (r *Release) MakesPartitions() bool { return r.Name != "jammy" }
+
 // FilesystemPackages returns the packages of the programs that make, check and
 // grow a file system of a kind (ext4, xfs, btrfs, vfat) or swap; none for other kinds.
 func (r *Release) FilesystemPackages(kind string) []string { return clone(filesystemTools[kind]) }
