@@ -85,7 +85,7 @@ func TestFirstBoots(t *testing.T) {
 // A first boot whose power is cut, at whatever moment, leaves a machine that comes
 // up at the next start, with its identity and with all that was synced.
 func TestPowerCuts(t *testing.T) {
-	n, seed := soakNumber(t, soakVariable, 2), soakNumber(t, soakSeedVariable, 1)
+	n, seed := soakNumber(t, soakVariable, 1), soakNumber(t, soakSeedVariable, 1)
 	t.Logf("%s=%d", soakSeedVariable, seed)
 	m := newSoakMachine(t)
 	if firstBoot == 0 {
