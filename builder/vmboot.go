@@ -2,7 +2,6 @@ package builder
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,22 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/applbuild/applbuild/builder/lock"
-	"github.com/applbuild/applbuild/builder/plan"
 	"github.com/applbuild/applbuild/builder/vm"
-	"github.com/applbuild/applbuild/recipes"
-	"github.com/applbuild/applbuild/rootfs/archive"
 	"github.com/applbuild/applbuild/rootfs/distro"
-	"github.com/applbuild/applbuild/rootfs/resolve"
 	"github.com/applbuild/applbuild/rootfs/sandbox"
-)
-
-// The release that QEMU and its firmware are taken from, whatever the image is
-// made of: the emulation of older ones is wrong (their cmpxchg16b makes guests
-// panic).
-const (
-	bootToolsDistribution = "debian"
-	bootToolsRelease      = "trixie"
 )
 
 // forgetfulGrace is how long a guest whose writes are forgotten may take to
@@ -200,68 +186,7 @@ func (r qemuRunner) Run(ctx context.Context, c vm.Command) error {
 	return sandbox.Run(ctx, spec)
 }
 
-// bootTools brings QEMU and its firmware. They are pinned by a lock of their
-// own in the store, which is made anew when the archive no longer has them.
+// bootTools brings QEMU and its firmware.
 func (b *Builder) bootTools(ctx context.Context, guest string) (*toolsTree, error) {
-	release, err := distro.Lookup(bootToolsDistribution, bootToolsRelease)
-	if err != nil {
-		return nil, err
-	}
-	name := b.store.Path("boot-tools-" + guest + ".lock.yml")
-	l, err := lock.Read(name)
-	fresh := false
-	if err != nil || !locksAll(l, release.BootPackages(guest)) {
-		if l, err = b.lockBootTools(ctx, release, guest, name); err != nil {
-			return nil, err
-		}
-		fresh = true
-	}
-	recipe := &recipes.Recipe{Distribution: release.Distribution, Release: release.Name}
-	var key plan.Key
-	for {
-		if key, err = b.toolsKey(l.Tools); err != nil {
-			return nil, err
-		}
-		if b.store.HasFolder(key) {
-			break
-		}
-		err = b.fetch(ctx, recipe, l, l.Tools)
-		if err == nil {
-			break
-		}
-		if fresh || !errors.Is(err, archive.ErrNotFound) {
-			return nil, err
-		}
-		if l, err = b.lockBootTools(ctx, release, guest, name); err != nil {
-			return nil, err
-		}
-		fresh = true
-	}
-	return b.unpackTools(ctx, "qemu", key, l.Tools)
-}
-
-// locksAll says whether a lock has all of the tools with these names: one of an
-// earlier version of this program may lack some.
-func locksAll(l *lock.Lock, names []string) bool {
-	return !slices.ContainsFunc(names, func(name string) bool {
-		return !slices.ContainsFunc(l.Tools, func(p lock.Package) bool { return p.Name == name })
-	})
-}
-
-func (b *Builder) lockBootTools(ctx context.Context, release *distro.Release, guest, name string) (*lock.Lock, error) {
-	l := &lock.Lock{
-		Version: lock.Version, Distribution: release.Distribution, Release: release.Name, Architecture: b.settings.HostArch,
-	}
-	locker := &locker{lock: l, sources: map[sourceID]int{}}
-	recipe := &recipes.Recipe{Distribution: release.Distribution, Release: release.Name}
-	available, err := b.available(ctx, recipe, b.settings.HostArch, locker)
-	if err != nil {
-		return nil, err
-	}
-	tools, err := resolve.NewUniverse(b.settings.HostArch, available).Resolve(resolve.Request{Names: release.BootPackages(guest)})
-	if err != nil {
-		return nil, err
-	}
-	l.Tools = locker.packages(tools)
-	return l, l.Write(name)
+	return b.ownTools(ctx, "boot-tools-"+guest, "qemu", func(r *distro.Release) []string { return r.BootPackages(guest) })
 }
