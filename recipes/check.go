@@ -47,10 +47,7 @@ func (r *Recipe) check(partitions []int) Errors {
 	c.partitions(partitions)
 	c.state()
 	c.tests()
-	if dir := r.Output.Dir; dir != "" {
-		r.Output.Path = relativeTo(r.positions["output.dir"].folder(r.file), dir)
-	}
-	c.repeated("output.formats", r.Output.Formats, func(s string) string { return s })
+	c.output()
 	return c.problems
 }
 

@@ -71,6 +71,8 @@ func (d *decoder) value(n *node, v reflect.Value, f field, path string) {
 		d.mapping(n, v, path)
 	case t.Kind() == reflect.Slice:
 		d.list(n, v, f, path)
+	case t.Kind() == reflect.Map:
+		d.words(n, v, f, path)
 	case n.kind != scalar:
 		d.problem(n.pos, path, "is "+n.kind.String(), "write "+wanted(t, f))
 	case t.Kind() == reflect.Bool:
@@ -89,11 +91,13 @@ func (d *decoder) value(n *node, v reflect.Value, f field, path string) {
 // wanted says in words what a value of type t looks like.
 func wanted(t reflect.Type, f field) string {
 	switch want := f.tag.Get("want"); {
-	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && !isParser(t.Elem()):
 		return "a list of mappings"
+	case f.is("words"):
+		return "a list of words, or a text in which every quote has its end"
 	case t.Kind() == reflect.Slice:
 		return "a list"
-	case t.Kind() == reflect.Struct && !isParser(t):
+	case t.Kind() == reflect.Struct && !isParser(t), t.Kind() == reflect.Map:
 		return "a mapping"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
@@ -145,6 +149,27 @@ entries:
 			}
 			d.problem(pos, "", what, "add "+f.name+": "+strings.TrimSuffix(firstSentence(f.tag.Get("doc")), "."))
 		}
+	}
+}
+
+// word is the value of a mapping whose keys are the recipe's own: any text.
+var word = field{tag: `empty:"true" number:"true"`}
+
+// words sets a mapping whose keys are the recipe's own. The pattern of its field is that of the keys.
+func (d *decoder) words(n *node, v reflect.Value, f field, path string) {
+	if n.kind != mapping {
+		d.problem(n.pos, path, "is "+n.kind.String(), "write a mapping, KEY: VALUE")
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for _, e := range n.entries {
+		if ok, err := regexp.MatchString(f.tag.Get("pattern"), e.key); err != nil || !ok {
+			d.problem(e.pos, path, strconv.Quote(shorten(e.key))+" is not valid as a name", f.tag.Get("want"))
+			continue
+		}
+		value := reflect.New(v.Type().Elem()).Elem()
+		d.value(e.value, value, word, join(path, e.key))
+		v.SetMapIndex(reflect.ValueOf(e.key), value)
 	}
 }
 
@@ -215,7 +240,7 @@ func (d *decoder) text(n *node, v reflect.Value, f field, path string) {
 		d.problem(n.pos, path, "holds a NUL character", "remove it")
 		return
 	}
-	if n.value == "" && f.name != "content" {
+	if n.value == "" && f.name != "content" && !f.is("empty") {
 		d.problem(n.pos, path, "is empty", "give it a value, or remove the key")
 		return
 	}

@@ -171,6 +171,10 @@ func (r *Recipe) fill(architecture string) (partitions []int) {
 	def(&r.Timezone, "Etc/UTC")
 	def(&r.Root.Filesystem, Squashfs)
 	def(&r.Root.Corruption, CorruptionError)
+	r.Output.fill(r)
+	if r.Output.imageOnly() {
+		def(&r.Boot.Loader, LoaderNone)
+	}
 	def(&r.Boot.Loader, LoaderUKI)
 	if r.Boot.Loader == LoaderNone {
 		def(&r.Kernel.Package, NoKernel)
@@ -179,9 +183,6 @@ func (r *Recipe) fill(architecture string) (partitions []int) {
 	def(&c.Algorithm, map[string]string{Squashfs: "zstd", EROFS: "lz4hc", Ext4: "none"}[r.Root.Filesystem])
 	if r.Root.Filesystem == Squashfs && c.Algorithm == "zstd" && c.Level == 0 {
 		c.Level = 3
-	}
-	if len(r.Output.Formats) == 0 {
-		r.Output.Formats = []string{"raw"}
 	}
 	for i := range r.Users {
 		r.Users[i].fill()

@@ -52,6 +52,8 @@ func merge(base, over *node, t reflect.Type, f field) *node {
 		return over
 	case over.kind == mapping && t.Kind() == reflect.Struct && !isParser(t):
 		return mergeMapping(base, over, t)
+	case over.kind == mapping && t.Kind() == reflect.Map:
+		return mergeWords(base, over)
 	case over.kind == sequence && t.Kind() == reflect.Slice:
 		return mergeList(base, over, t, f)
 	}
@@ -75,6 +77,18 @@ func mergeMapping(base, over *node, t reflect.Type) *node {
 		}
 		merged.entries = append(merged.entries, e)
 	}
+	return merged
+}
+
+// mergeWords lays one mapping over another key by key.
+func mergeWords(base, over *node) *node {
+	merged := &node{kind: mapping, pos: over.pos}
+	for _, e := range base.entries {
+		if over.get(e.key) == nil {
+			merged.entries = append(merged.entries, e)
+		}
+	}
+	merged.entries = append(merged.entries, over.entries...)
 	return merged
 }
 

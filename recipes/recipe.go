@@ -86,7 +86,7 @@ type Compression struct {
 
 // Boot describes the way from firmware to kernel.
 type Boot struct {
-	Loader  string   `json:"loader" doc:"What the firmware starts: the unified kernel image itself (uki), systemd-boot, which offers the images it finds, or none for a disk that does not boot." short:"true" enum:"uki,systemd-boot,none" default:"uki"`
+	Loader  string   `json:"loader" doc:"What the firmware starts: the unified kernel image itself (uki), systemd-boot, which offers the images it finds, or none for a disk that does not boot. It is none where the only output is a container image." short:"true" enum:"uki,systemd-boot,none" default:"uki"`
 	Cmdline []string `json:"cmdline,omitempty" doc:"Words of the kernel's command line, as one text or a list. The root hash and what goes with it are added." merge:"append" scalar:"true" pattern:"^[ -~]+$" want:"use printable ASCII characters" example:"console=ttyS0"`
 	ESPSize Size     `json:"esp_size" doc:"Size of the EFI system partition, such as 512M, to leave room in it for later versions." pattern:"^[0-9]{1,19}[KMGT]?$" want:"write bytes, or a number with K, M, G or T such as 512M" default:"the size of its contents" example:"2G" number:"true"`
 }
@@ -102,12 +102,4 @@ type Units struct {
 type Remove struct {
 	Paths         []string `json:"paths,omitempty" doc:"Absolute paths to remove, folders with all in them. In each part of a path * stands for any text, ? for any character and [a-z] for one of these." merge:"append" example:"/usr/share/locale/*"`
 	Documentation bool     `json:"documentation" doc:"Remove manual pages, info files and documentation, but keep the packages' copyright files." default:"false"`
-}
-
-// Output says what is written where.
-type Output struct {
-	Dir     string   `json:"dir,omitempty" doc:"Folder for what is built, relative to this recipe; the command line's --output is taken before it." default:"out, in the folder applbuild is run in" example:"build"`
-	Formats []string `json:"formats" doc:"Formats to write the disk in." merge:"replace" scalar:"true" enum:"raw" default:"raw"`
-
-	Path string `json:"-"` // Dir as a path to open; empty when Dir is
 }

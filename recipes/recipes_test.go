@@ -101,6 +101,15 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// A recipe of which nothing but a container image is made needs no kernel and no boot loader.
+func TestContainerImageAlone(t *testing.T) {
+	r := load(t, files{"r.yml": head + "version: 1.2+b~3\noutput: {formats: oci}\n"})
+	got := fmt.Sprint(r.Boot.Loader, r.Kernel, len(r.Partitions), r.Output.OCI)
+	if want := "none{none  []}0{kiosk:1.2-b-3 [] [] map[]   [] [] map[]  gzip}"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestEveryField(t *testing.T) {
 	r := load(t, files{"dir/r.yml": "", "r.yml": `
 name: kiosk
@@ -130,7 +139,21 @@ files:
   - {path: /etc/d, link: ../e}
 units: {enable: ["getty@tty2.service"], disable: [a.timer], mask: ['dev-disk-by\x2dlabel-x.swap']}
 remove: {paths: ["/usr/share/locale/*"], documentation: true}
-output: {dir: build, formats: raw}
+output:
+  dir: build
+  formats: [raw, oci]
+  oci:
+    name: registry.example.com:5000/a/web:1.4
+    entrypoint: /usr/bin/web
+    cmd: [-p, 8080]
+    environment: {MODE: production, LEVEL: 3, EMPTY: ""}
+    user: 33:33
+    workdir: /srv
+    ports: [8080, 53/udp]
+    volumes: /data
+    labels: {org.opencontainers.image.source: "https://git.example.com/web"}
+    stop_signal: SIGQUIT
+    compression: zstd
 `})
 	one := func(what string, got, want any) {
 		t.Helper()
@@ -152,7 +175,7 @@ output: {dir: build, formats: raw}
 	one("owners", []recipes.Owner{r.Files[0].Owner, r.Files[1].Owner, r.Files[2].Owner}, "[{www-data } {root root} {33 33}]")
 	one("source", r.Files[1].SourceFile, "../b")
 	one("mask", r.Units.Mask[0], `dev-disk-by\x2dlabel-x.swap`)
-	one("output", r.Output, "{build [raw] build}")
+	one("output", r.Output, "{build [raw oci] {registry.example.com:5000/a/web:1.4 [/usr/bin/web] [-p 8080] map[EMPTY: LEVEL:3 MODE:production] 33:33 /srv [8080/tcp 53/udp] [/data] map[org.opencontainers.image.source:https://git.example.com/web] SIGQUIT zstd} build}")
 	one("position of packages[1]", r.Position("packages[1]"), "r.yml:10:27")
 	one("position of users[1].groups[0]", r.Position("users[1].groups[0]"), "r.yml:20:38")
 	one("position of a default", r.Position("users[1].system"), "r.yml:20:5")

@@ -40,6 +40,9 @@ func schemaOf(t reflect.Type, f field) *jsonschema.Schema {
 	switch {
 	case t.Kind() == reflect.Struct && !isParser(t):
 		s = schemaOfStruct(t)
+	case t.Kind() == reflect.Slice && f.is("words"):
+		one := &jsonschema.Schema{Type: "string", Examples: []any{f.tag.Get("example")}}
+		s = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{one, {Type: "array", Items: schemaOf(t.Elem(), field{})}}}
 	case t.Kind() == reflect.Slice:
 		item := schemaOf(t.Elem(), field{tag: f.tag})
 		item.Examples = nil
@@ -47,6 +50,9 @@ func schemaOf(t reflect.Type, f field) *jsonschema.Schema {
 		if f.is("scalar") {
 			s = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{schemaOf(t.Elem(), field{tag: f.tag}), s}}
 		}
+	case t.Kind() == reflect.Map:
+		values := map[string]*jsonschema.Schema{f.tag.Get("pattern"): schemaOf(t.Elem(), word)}
+		s = &jsonschema.Schema{Type: "object", PatternProperties: values, AdditionalProperties: jsonschema.FalseSchema}
 	case t.Kind() == reflect.Bool:
 		s.Type = "boolean"
 	case t.Kind() == reflect.Int && !isParser(t):

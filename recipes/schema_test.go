@@ -131,7 +131,7 @@ func TestSchemaAcceptsGoodRecipes(t *testing.T) {
 		}
 		texts[name] = text
 	}
-	texts["short forms"] = []byte(head + "kernel: none\nboot: none\nmirrors: http://a.example\nroot: {compression: lz4, size: 2G}\nusers: [{name: a, sudo: true}, {name: b, sudo: nopasswd, groups: adm}]\n")
+	texts["short forms"] = []byte(head + "kernel: none\nboot: none\nmirrors: http://a.example\nroot: {compression: lz4, size: 2G}\nusers: [{name: a, sudo: true}, {name: b, sudo: nopasswd, groups: adm}]\noutput: {formats: oci, oci: {entrypoint: /bin/sh, environment: {A: 1, B: c}, ports: 80, labels: {a.b/c: d}}}\n")
 	for name, text := range texts {
 		if err := validate(t, schema, text); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -144,7 +144,8 @@ func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {
 	for _, text := range []string{
 		"colour: blue", "root: {filesystem: zfs}", "root: {compression: {level: 99}}", "packages: vim", "packages: [Vim]", "hostname: -x",
 		"users: [{uid: 1}]", "users: [{name: a, sudo: maybe}]", "recommends: 1", "boot: grub", "root: {size: 10X}", "units: {enable: [ssh]}",
-		"files: [{content: x}]", "kernel: [a]", "mirrors: [{keyring: k}]", "output: {formats: [iso]}", "name: Kiosk",
+		"files: [{content: x}]", "kernel: [a]", "mirrors: [{keyring: k}]", "output: {formats: [iso]}", "output: {formats: oci, oci: {environment: {A-B: c}}}",
+		"output: {formats: oci, oci: {labels: [a]}}", "output: {formats: oci, oci: {name: Web:1}}", "output: {formats: oci, oci: {ports: [web]}}", "name: Kiosk",
 	} {
 		recipe := []byte(head + text + "\n")
 		if strings.HasPrefix(text, "name:") {
