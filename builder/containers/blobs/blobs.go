@@ -180,6 +180,9 @@ func (d *Dir) discard(ctx context.Context, digest containers.Digest, f *os.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("blobs: %w", err)
 	}
+	if info, err := part.Stat(); err == nil && info.Size() == 0 {
+		os.Remove(part.Name())
+	}
 	return nil
 }
 
@@ -210,17 +213,30 @@ func (d *Dir) Fill(ctx context.Context, digest containers.Digest, size int64, fi
 	if d.Has(digest, size) {
 		return nil
 	}
+	made, err := d.fill(ctx, digest, size, fill)
+	if made {
+		// Only after the file's lock is free: Open takes the two the other way
+		// around.
+		c := d.check(digest)
+		c.mu.Lock()
+		c.ok = true
+		c.mu.Unlock()
+	}
+	return err
+}
+
+func (d *Dir) fill(ctx context.Context, digest containers.Digest, size int64, fill func(*Partial) error) (made bool, err error) {
 	f, err := lockFile(ctx, d.partial(digest))
 	if err != nil {
-		return fmt.Errorf("blobs: %w", err)
+		return false, fmt.Errorf("blobs: %w", err)
 	}
 	defer f.Close()
 	if d.Has(digest, size) {
-		return os.Remove(f.Name())
+		return false, os.Remove(f.Name())
 	}
 	p := &Partial{file: f, digest: digest, size: size, hash: sha256.New()}
 	if err := p.resume(ctx); err != nil {
-		return err
+		return false, err
 	}
 	err = fill(p)
 	if err == nil {
@@ -231,22 +247,18 @@ func (d *Dir) Fill(ctx context.Context, digest containers.Digest, size int64, fi
 		if p.have == 0 || errors.Is(err, ErrDigest) {
 			os.Remove(f.Name())
 		}
-		return err
+		return false, err
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("blobs: %w", err)
+		return false, fmt.Errorf("blobs: %w", err)
 	}
 	if err := os.Rename(f.Name(), d.path(digest)); err != nil {
-		return fmt.Errorf("blobs: %w", err)
+		return false, fmt.Errorf("blobs: %w", err)
 	}
 	if err := syncDir(filepath.Join(d.dir, blobDir)); err != nil {
-		return err
+		return false, err
 	}
-	c := d.check(digest)
-	c.mu.Lock()
-	c.ok = true
-	c.mu.Unlock()
-	return nil
+	return true, nil
 }
 
 func syncDir(name string) error {
