@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/applbuild/applbuild/builder/containers"
 )
 
 // Version is the version of the file's form.
@@ -46,6 +48,26 @@ type Lock struct {
 	Packages []Package `yaml:"packages"` // the image's
 	Initrd   []Package `yaml:"initrd,omitempty"`
 	Tools    []Package `yaml:"tools,omitempty"`
+
+	Containers []Container `yaml:"containers,omitempty"` // by reference and platform
+}
+
+// Container is one image of a registry, for one platform.
+type Container struct {
+	Ref      string `yaml:"ref"`             // as the recipe has it, in canonical form
+	Platform string `yaml:"platform"`        // OS/ARCHITECTURE[/VARIANT]
+	Index    string `yaml:"index,omitempty"` // digest of the index that the image was chosen from
+	Digest   string `yaml:"digest"`          // of the image's manifest
+}
+
+// Container finds the image that a reference was pinned to, for a platform.
+func (l *Lock) Container(ref, platform string) (Container, bool) {
+	for _, c := range l.Containers {
+		if c.Ref == ref && c.Platform == platform {
+			return c, true
+		}
+	}
+	return Container{}, false
 }
 
 // Source is one suite of an archive, with the Release file that was believed.
@@ -160,7 +182,25 @@ func Parse(data []byte) (*Lock, error) {
 			}
 		}
 	}
+	for _, c := range l.Containers {
+		if err := c.check(); err != nil {
+			return nil, fmt.Errorf("container %s: %w", c.Ref, err)
+		}
+	}
 	return &l, nil
+}
+
+func (c Container) check() error {
+	if _, err := containers.ParseDigest(c.Digest); err != nil {
+		return err
+	}
+	if c.Index != "" {
+		if _, err := containers.ParseDigest(c.Index); err != nil {
+			return err
+		}
+	}
+	_, err := containers.ParsePlatform(c.Platform)
+	return err
 }
 
 func (l *Lock) check(p Package) error {

@@ -19,6 +19,10 @@ func sample() *Lock {
 		}},
 		Packages: []Package{{Name: "bash", Version: "5.2", Arch: "amd64", Path: "pool/main/b/bash/bash_5.2_amd64.deb", Size: 10, SHA256: digest}},
 		Tools:    []Package{{Name: "bash", Version: "5.2", Arch: "amd64", Path: "pool/main/b/bash/bash_5.2_amd64.deb", Size: 10, SHA256: digest}},
+		Containers: []Container{{
+			Ref: "registry.example.com/web:1.4", Platform: "linux/amd64",
+			Index: "sha256:" + strings.Repeat("cd", 32), Digest: "sha256:" + strings.Repeat("ef", 32),
+		}},
 	}
 }
 
@@ -66,6 +70,9 @@ func TestHostileLocksAreRefused(t *testing.T) {
 		{"sha256: abab", "sha256: ABab"},
 		{"uri: http:", "uri: "},
 		{"name: bash", "nome: bash"},
+		{"platform: linux/amd64", "platform: linux"},
+		{"index: sha256:cd", "index: sha256:cg"},
+		{"digest: sha256:ef", "digest: md5:ef"},
 	} {
 		bad := strings.ReplaceAll(string(good), change[0], change[1])
 		if bad == string(good) {

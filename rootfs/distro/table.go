@@ -130,6 +130,12 @@ func (r *Release) FilesystemPackages(kind string) []string { return clone(filesy
 // firmware and its TPM.
 func (r *Release) BootPackages(arch string) []string { return clone(r.boot[arch]) }
 
+// ReaderPackages returns the packages of the programs that read a file out of a
+// root file system: unsquashfs, dump.erofs and debugfs.
+func (r *Release) ReaderPackages() []string {
+	return []string{"e2fsprogs", "erofs-utils", "squashfs-tools"}
+}
+
 // DefaultMirror returns the base URI of the public archive, "" for an unknown
 // architecture.
 func (r *Release) DefaultMirror(arch string) string { return r.archives[arch] }
