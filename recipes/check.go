@@ -46,6 +46,7 @@ func (r *Recipe) check(partitions []int) Errors {
 	c.remove()
 	c.partitions(partitions)
 	c.state()
+	c.containers()
 	c.tests()
 	c.output()
 	return c.problems

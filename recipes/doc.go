@@ -22,6 +22,7 @@
 //	minimum   the least and, as maximum, the largest of a whole number
 //	short     a scalar in place of the mapping is this field
 //	scalar    a scalar in place of the list is its only item
+//	words     a scalar in place of the list is taken apart into words
 //	merge     what becomes of a list that is set in two files
 //
 // # Merging
@@ -31,7 +32,8 @@
 // (boot: none) stands for the whole mapping and replaces it. Lists follow their field's merge tag: "replace" takes the
 // later list; "append" adds the items that are new; "package" does so by package name, so that vim=2 replaces vim
 // and vim- takes back an included vim; "name" merges items of one name as mappings; "path" replaces items of one
-// path. A unit that is named in units leaves the other lists of units that an included file put it in.
+// path; "image" merges images of one reference as mappings; a list of words is replaced. A unit that is named in units
+// leaves the other lists of units that an included file put it in.
 //
 // The package does not know which distributions, packages or units exist, opens no file that a recipe merely names,
 // and reads neither the environment nor the clock.

@@ -192,6 +192,7 @@ func (r *Recipe) fill(architecture string) (partitions []int) {
 	}
 	partitions = r.fillPartitions()
 	r.State.fill(r)
+	r.fillContainers()
 	r.fillTests()
 	return partitions
 }

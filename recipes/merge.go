@@ -33,10 +33,26 @@ func shape(n *node, t reflect.Type, f field) {
 			item := *n
 			*n = node{kind: sequence, pos: n.pos, items: []*node{&item}}
 		}
+		if n.kind == scalar && f.is("words") {
+			splitNode(n)
+		}
 		for _, item := range n.items {
 			shape(item, t.Elem(), field{})
 		}
 	}
+}
+
+// splitNode makes a list of words out of a text, unless a quote in it has no end.
+func splitNode(n *node) {
+	words, ok := splitWords(n.value)
+	if !ok || len(words) == 0 {
+		return
+	}
+	list := node{kind: sequence, pos: n.pos}
+	for _, word := range words {
+		list.items = append(list.items, &node{pos: n.pos, tag: "!!str", value: word})
+	}
+	*n = list
 }
 
 // merge lays over on top of base, both shaped, and returns the result; neither is changed. The position of a value is
@@ -95,7 +111,7 @@ func mergeWords(base, over *node) *node {
 // mergeList combines two lists as the merge tag of their field says.
 func mergeList(base, over *node, t reflect.Type, f field) *node {
 	rule := f.tag.Get("merge")
-	if rule == "replace" {
+	if rule == "replace" || f.is("words") {
 		return over
 	}
 	merged := &node{kind: sequence, pos: over.pos, items: slices.Clone(base.items)}
@@ -105,7 +121,7 @@ func mergeList(base, over *node, t reflect.Type, f field) *node {
 		switch {
 		case i < 0:
 			merged.items = append(merged.items, item)
-		case rule == "name":
+		case rule == "name" || rule == "image":
 			merged.items[i] = merge(base.items[i], item, t.Elem(), field{})
 		default:
 			merged.items[i] = item
@@ -121,10 +137,29 @@ func identity(n *node, rule string) string {
 		if key := n.get(rule); key != nil && key.kind == scalar {
 			return key.value
 		}
+	case n.kind == mapping && rule == "image":
+		return imageIdentity(n)
 	case n.kind == scalar && rule == "package":
 		return packageName(n.value)
 	case n.kind == scalar && rule == "append":
 		return n.value
+	}
+	return ""
+}
+
+// imageIdentity is the canonical reference that an image is known by.
+func imageIdentity(n *node) string {
+	for _, key := range []string{"ref", "name"} {
+		if value := n.get(key); value != nil && value.kind == scalar {
+			ref, err := ParseReference(value.value)
+			if err != nil {
+				return value.value
+			}
+			return ref.String()
+		}
+	}
+	if layout := n.get("layout"); layout != nil && layout.kind == scalar {
+		return layoutName(layout.value).String()
 	}
 	return ""
 }

@@ -24,6 +24,7 @@ type Recipe struct {
 	Units        Units       `json:"units" doc:"systemd units to enable, disable or mask, as systemctl does."`
 	Remove       Remove      `json:"remove" doc:"What to take out of the root file system after packages were installed."`
 	Partitions   []Partition `json:"partitions,omitempty" doc:"Partitions that the machine writes to. data (mounted on /data, kept) and volatile (on /volatile, expendable) are there unless dropped by filesystem: none." merge:"name"`
+	Containers   *Containers `json:"containers,omitempty" doc:"Container images that are on the disk, and the containers that start with the machine."`
 	State        State       `json:"state" doc:"Where what the machine writes outside of its partitions is kept. A word in place of the mapping holds for all places."`
 	Disk         Disk        `json:"disk" doc:"The disk as a whole. A size in place of the mapping is the disk's."`
 	Tests        []Test      `json:"tests,omitempty" doc:"What applbuild test asks of the machine and does to it, in this order. The tests of included recipes come first." merge:"append"`
