@@ -57,7 +57,7 @@ func (s *session) bootNote(ctx context.Context) string {
 	if err != nil || after == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s %.1f s after the kernel's start", target, after.Seconds())
+	return timeNote(target, after)
 }
 
 // start starts the machine and takes note of its console.

@@ -187,17 +187,22 @@ func startedAfter(ask asker, unit string) (time.Duration, error) {
 }
 
 // judgeTime asks for a time and compares it with a bound for this machine.
-func (c TimeCheck) judgeTime(ask asker, bound time.Duration) ([]string, error) {
+func (c TimeCheck) judgeTime(ask asker, bound time.Duration) (note string, wrong []string, err error) {
 	after, err := startedAfter(ask, c.Unit)
 	switch {
 	case err != nil:
-		return nil, err
+		return "", nil, err
 	case after == 0:
-		return []string{c.Unit + " was not reached"}, nil
+		return "", []string{c.Unit + " was not reached"}, nil
 	case after >= bound:
-		return []string{fmt.Sprintf("%s was reached after %.1f s, expected below %.1f s", c.Unit, after.Seconds(), bound.Seconds())}, nil
+		return "", []string{fmt.Sprintf("%s was reached after %.1f s, expected below %.1f s", c.Unit, after.Seconds(), bound.Seconds())}, nil
 	}
-	return nil, nil
+	return timeNote(c.Unit, after), nil, nil
+}
+
+// timeNote says how long after its kernel's start a machine reached a unit.
+func timeNote(unit string, after time.Duration) string {
+	return fmt.Sprintf("%s %.1f s after the kernel's start", unit, after.Seconds())
 }
 
 // limited is an asker with a limit of time for each command.

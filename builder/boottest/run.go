@@ -135,13 +135,14 @@ func (s *session) check(ctx context.Context, step Step) error {
 	start := s.Now()
 	limit := s.guest.Scale(orDefault(step.Limit, DefaultLimit))
 	ask := s.agent.limited(ctx, limit)
+	var note string
 	var wrong []string
 	var err error
 	switch c := step.Action.(type) {
 	case SSHCheck:
 		wrong = s.ssh(ctx, c, limit)
 	case TimeCheck:
-		wrong, err = c.judgeTime(ask, s.guest.Scale(c.Below))
+		note, wrong, err = c.judgeTime(ask, s.guest.Scale(c.Below))
 	case check:
 		wrong, err = c.ask(ask)
 	default:
@@ -151,7 +152,7 @@ func (s *session) check(ctx context.Context, step Step) error {
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		s.verdict(step.Name, start, "", wrong)
+		s.verdict(step.Name, start, note, wrong)
 		return nil
 	}
 	s.verdict(step.Name, start, "", append([]string{err.Error()}, s.condition()...))
