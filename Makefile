@@ -48,14 +48,17 @@ lint:
 unit:
 	$(GO) test -race -short -timeout 20m ./...
 
-# All tests: real archives, oracles, boots. One package at a time, because the
-# boots are timed. What is skipped is listed, with the reason; CI may skip what
-# a machine cannot have (KVM, a host program's newer feature), nothing else.
+# All tests: real archives, oracles, boots. Packages that boot machines come last
+# and one at a time, because boots are timed. What is skipped is listed, with the
+# reason; CI may skip what a machine cannot have (KVM, a host program's newer
+# feature), nothing else.
 MAY_SKIP := KVM is missing|has no zstd|run as an ordinary user|kernel has no|has no DETERMINISTIC_SEED
+BOOTING  := /builder/vm$$|/cmd/applbuild$$
 
 integration:
 	@mkdir -p bin
-	@$(GO) test -v -p 1 -timeout 60m ./... >bin/test.log 2>&1; status=$$?; \
+	@{ $(GO) test -v -p 2 -timeout 60m $$($(GO) list ./... | grep -vE '$(BOOTING)') && \
+	   $(GO) test -v -p 1 -timeout 60m $$($(GO) list ./... | grep -E '$(BOOTING)'); } >bin/test.log 2>&1; status=$$?; \
 	grep -E '^(ok|FAIL|panic:|--- FAIL)|^ *--- FAIL' bin/test.log || true; \
 	if [ $$status != 0 ]; then tail -n 200 bin/test.log; exit $$status; fi; \
 	skipped=$$(grep -E -B1 '^ *--- SKIP' bin/test.log | grep -E '_test.go:[0-9]+:' | grep -vE '$(MAY_SKIP)'); \
