@@ -11,8 +11,9 @@
 // tree is the same bytes.
 //
 // The package does not compress, knows no sparse files and no access control
-// lists, and of extended attributes keeps security.capability and those of
-// the namespace user.
+// lists. Index and WriteTar keep all extended attributes, among them those of
+// overlayfs in the layers of a container; FromDir keeps security.capability
+// and those of the namespace user.
 package tree
 
 import (
