@@ -83,6 +83,9 @@ func New(ctx context.Context, settings Settings) (*Builder, error) {
 // sandbox.Main before anything else.
 func SandboxFuncs() map[string]sandbox.Func { return sandboxFuncs() }
 
+// Scratch makes a folder in the store for somebody's work. The caller removes it.
+func (b *Builder) Scratch(purpose string) (*store.Scratch, error) { return b.store.Scratch(purpose) }
+
 // stage runs work under a stage's name and tells the observer.
 func (b *Builder) stage(name string, work func() (cached bool, err error)) error {
 	b.settings.Observer.StageStarted(name)

@@ -63,6 +63,17 @@ func (b *Builder) ownTools(ctx context.Context, name, stage string, packagesOf f
 	return b.unpackTools(ctx, stage, key, l.Tools)
 }
 
+// BootTools brings QEMU for machines of an architecture, as dpkg names it, with
+// their firmware and their TPM, and returns the folder of the tree that they are
+// in.
+func (b *Builder) BootTools(ctx context.Context, arch string) (dir string, err error) {
+	tools, err := b.ownTools(ctx, "boot-tools-"+arch, "qemu", func(r *distro.Release) []string { return r.BootPackages(arch) })
+	if err != nil {
+		return "", err
+	}
+	return tools.dir, nil
+}
+
 // locksAll says whether a lock has all of the tools with these names: one of an
 // earlier version of this program may lack some.
 func locksAll(l *lock.Lock, names []string) bool {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -61,6 +63,18 @@ func (b *Builder) rootFile(ctx context.Context, image string, root disk.Entry, k
 		return nil, fmt.Errorf("%s: reading /%s of the root: %w: %s", image, name, err, strings.TrimSpace(text))
 	}
 	return out.Bytes(), nil
+}
+
+// existing is the absolute name of a disk's file.
+func existing(name string) (string, error) {
+	name, err := filepath.Abs(name)
+	if err == nil {
+		_, err = os.Stat(name)
+	}
+	if err != nil {
+		return "", fmt.Errorf("disk: %w", err)
+	}
+	return name, nil
 }
 
 // isMissing says that a reader did not find the file: unsquashfs, dump.erofs and

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/applbuild/applbuild/builder"
+	"github.com/applbuild/applbuild/builder/boots"
 	"github.com/applbuild/applbuild/builder/vm"
 	"github.com/applbuild/applbuild/recipes"
 )
@@ -99,7 +100,8 @@ func (s *settings) boot(ctx context.Context, what string, f bootFlags) error {
 		if err != nil {
 			return err
 		}
-		result, err := b.Boot(ctx, o)
+		o.Notice = p.Notice
+		result, err := boots.Boot(ctx, b, o)
 		restore()
 		if err != nil {
 			return err
@@ -115,8 +117,8 @@ func (s *settings) boot(ctx context.Context, what string, f bootFlags) error {
 }
 
 // options are what the flags say of the machine.
-func (f *bootFlags) options() (builder.BootOptions, error) {
-	o := builder.BootOptions{
+func (f *bootFlags) options() (boots.Options, error) {
+	o := boots.Options{
 		CPUs: f.cpus, SSHPort: f.ssh, Write: f.write, TPM: f.tpm, State: f.state,
 		CmdlineExtra: f.append, Timeout: f.timeout,
 		Bus: vm.Bus(f.bus), Network: vm.Network(f.network),
@@ -188,7 +190,7 @@ func parseForward(text string) (vm.Forward, error) {
 }
 
 // console joins the guest's serial port to the terminal, where there is one.
-func (s *settings) console(o *builder.BootOptions) (restore func(), err error) {
+func (s *settings) console(o *boots.Options) (restore func(), err error) {
 	in := int(os.Stdin.Fd())
 	if !term.IsTerminal(in) || !term.IsTerminal(int(s.stdout.Fd())) {
 		return func() {}, nil

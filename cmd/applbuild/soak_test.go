@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/applbuild/applbuild/builder"
+	"github.com/applbuild/applbuild/builder/boots"
 	"github.com/applbuild/applbuild/builder/boottest"
 	"github.com/applbuild/applbuild/builder/vm"
 	"github.com/applbuild/applbuild/cidata"
@@ -146,10 +147,10 @@ func newSoakMachine(t *testing.T) *soakMachine {
 	m.image = filepath.Join(m.dir, "debian-cloud_1_amd64.raw")
 	m.makeSeed(t)
 	s := &settings{stdout: temporary(t), stderr: temporary(t), store: store, quiet: true, logFormat: "text"}
-	err := s.withBuilder(t.Context(), func(b *builder.Builder, _ *progress) error {
-		template, err := b.Machine(t.Context(), builder.BootOptions{
+	err := s.withBuilder(t.Context(), func(b *builder.Builder, p *progress) error {
+		template, err := boots.NewMachine(t.Context(), b, boots.Options{
 			Image: m.image, Arch: "amd64", Timeout: -1, Network: vm.NetworkIsolated,
-			Forwards: []vm.Forward{{Guest: 22}}, Now: time.Now,
+			Forwards: []vm.Forward{{Guest: 22}}, Notice: p.Notice, Now: time.Now,
 		}, m.dir)
 		if err == nil {
 			m.template = *template

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/applbuild/applbuild/builder"
+	"github.com/applbuild/applbuild/builder/boots"
 	"github.com/applbuild/applbuild/builder/boottest"
 	"github.com/applbuild/applbuild/builder/vm"
 	"github.com/applbuild/applbuild/recipes"
@@ -104,7 +105,10 @@ func (s *settings) test(ctx context.Context, args []string, f testFlags) (err er
 	for i := range list {
 		list[i].options.ConsoleDir = dir
 	}
-	err = s.withBuilder(ctx, func(b *builder.Builder, _ *progress) error {
+	err = s.withBuilder(ctx, func(b *builder.Builder, p *progress) error {
+		for _, t := range list {
+			t.options.Notice = p.Notice
+		}
 		return s.runTests(ctx, b, list, f.jobs)
 	})
 	if err == nil {
@@ -131,7 +135,7 @@ func consoleDir(name string) (dir string, keep bool, err error) {
 
 // A tested is a recipe or a disk, with what came of its tests.
 type tested struct {
-	options builder.TestOptions
+	options boots.TestOptions
 	report  *boottest.Report
 	err     error
 }
@@ -160,7 +164,7 @@ func (s *settings) testsOf(args []string, f testFlags) ([]*tested, error) {
 	var list []*tested
 	names := map[string]int{}
 	for _, arg := range args {
-		o := builder.TestOptions{Tests: given, Accel: how, Now: time.Now, Random: rand.Reader}
+		o := boots.TestOptions{Tests: given, Accel: how, Now: time.Now, Random: rand.Reader}
 		switch filepath.Ext(arg) {
 		case ".yml", ".yaml":
 			if o.Recipe, err = s.recipe(arg); err != nil {
@@ -176,7 +180,7 @@ func (s *settings) testsOf(args []string, f testFlags) ([]*tested, error) {
 			o.Image, o.Arch = arg, archOf(arg)
 			o.Name = strings.TrimSuffix(filepath.Base(arg), filepath.Ext(arg))
 		}
-		if err := builder.CheckTests(o.Tests); err != nil {
+		if err := boots.CheckTests(o.Tests); err != nil {
 			return nil, err
 		}
 		// Two of one name are told apart.
@@ -212,9 +216,9 @@ func (s *settings) teller(name string) func(boottest.Result) {
 
 // runTests builds one after the other, then boots side by side.
 func (s *settings) runTests(ctx context.Context, b *builder.Builder, list []*tested, jobs int) error {
-	ready := make([]*builder.Test, len(list))
+	ready := make([]*boots.Test, len(list))
 	for i, t := range list {
-		test, err := b.PrepareTest(ctx, t.options)
+		test, err := boots.Prepare(ctx, b, t.options)
 		if err != nil {
 			t.err = err
 			if ctx.Err() != nil {
@@ -249,7 +253,7 @@ func (s *settings) runTests(ctx context.Context, b *builder.Builder, list []*tes
 func machines(list []*tested) int {
 	memory, cpus := int64(1), 1
 	for _, t := range list {
-		m, c := builder.TestNeeds(t.options.Tests)
+		m, c := boots.Needs(t.options.Tests)
 		memory, cpus = max(memory, m), max(cpus, c)
 	}
 	n := max(1, runtime.NumCPU()/cpus)

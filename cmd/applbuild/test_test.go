@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/applbuild/applbuild/builder"
+	"github.com/applbuild/applbuild/builder/boots"
 	"github.com/applbuild/applbuild/recipes"
 )
 
@@ -44,11 +44,11 @@ func TestTestRefuses(t *testing.T) {
 }
 
 func TestMachinesSideBySide(t *testing.T) {
-	large := &tested{options: builder.TestOptions{Tests: []recipes.Test{{Machine: &recipes.TestMachine{CPUs: 64}}}}}
+	large := &tested{options: boots.TestOptions{Tests: []recipes.Test{{Machine: &recipes.TestMachine{CPUs: 64}}}}}
 	if n := machines([]*tested{large, large}); n != 1 {
 		t.Errorf("%d machines of 64 processors run at one time", n)
 	}
-	small := &tested{options: builder.TestOptions{}}
+	small := &tested{options: boots.TestOptions{}}
 	if n := machines([]*tested{small}); n != 1 {
 		t.Errorf("%d machines run for one test", n)
 	}

@@ -1,4 +1,4 @@
-package builder
+package boots
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/applbuild/applbuild/builder"
 	"github.com/applbuild/applbuild/builder/vm"
 	"github.com/applbuild/applbuild/rootfs/distro"
 	"github.com/applbuild/applbuild/rootfs/sandbox"
@@ -19,8 +20,8 @@ import (
 // power off when its boot is interrupted: there is nothing for it to save.
 const forgetfulGrace = time.Second
 
-// BootOptions says what to boot and how.
-type BootOptions struct {
+// Options says what to boot and how.
+type Options struct {
 	Image   string // the disk
 	Arch    string // the disk's architecture, as dpkg names it
 	Memory  int64  // bytes; 0 is 2 GiB
@@ -44,18 +45,19 @@ type BootOptions struct {
 	Console io.Writer // takes what the guest prints
 	Input   io.Reader // a terminal for the console; nil is none
 	Line    func(vm.Line)
+	Notice  func(string) // takes what the user should know
 	Now     func() time.Time
 }
 
 // Boot boots a disk in QEMU with UEFI firmware, out of a tools tree of its own,
 // and says how that ended.
-func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
-	scratch, err := b.store.Scratch("boot")
+func Boot(ctx context.Context, b Builder, o Options) (*vm.Result, error) {
+	scratch, err := b.Scratch("boot")
 	if err != nil {
 		return nil, err
 	}
 	defer scratch.Remove(context.WithoutCancel(ctx))
-	machine, err := b.Machine(ctx, o, scratch.Dir)
+	machine, err := NewMachine(ctx, b, o, scratch.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -68,19 +70,19 @@ func (b *Builder) Boot(ctx context.Context, o BootOptions) (*vm.Result, error) {
 	}
 	defer guest.Close()
 	if err := vm.CheckKVM(o.Arch); o.Accel == vm.AccelAuto && err != nil {
-		b.settings.Observer.Notice(fmt.Sprintf("%v: the guest is emulated, which is slower", err))
+		o.Notice(fmt.Sprintf("%v: the guest is emulated, which is slower", err))
 	}
 	for _, f := range guest.Forwards() {
 		if !slices.Contains(o.Forwards, f) && f.Host != o.SSHPort {
-			b.settings.Observer.Notice(fmt.Sprintf("port %d of 127.0.0.1 leads to the guest's port %d", f.Host, f.Guest))
+			o.Notice(fmt.Sprintf("port %d of 127.0.0.1 leads to the guest's port %d", f.Host, f.Guest))
 		}
 	}
 	return guest.Wait(context.WithoutCancel(ctx))
 }
 
-// Machine returns the machine that boots a disk, to be changed and started by the
-// caller. dir is a folder for what lasts as long as a guest of it.
-func (b *Builder) Machine(ctx context.Context, o BootOptions, dir string) (*vm.Machine, error) {
+// NewMachine returns the machine that boots a disk, to be changed and started by
+// the caller. dir is a folder for what lasts as long as a guest of it.
+func NewMachine(ctx context.Context, b Builder, o Options, dir string) (*vm.Machine, error) {
 	arch, err := distro.LookupArch(o.Arch)
 	if err != nil {
 		return nil, err
@@ -88,7 +90,7 @@ func (b *Builder) Machine(ctx context.Context, o BootOptions, dir string) (*vm.M
 	if o.Image, err = existing(o.Image); err != nil {
 		return nil, err
 	}
-	in, err := Inspect(ctx, o.Image)
+	in, err := builder.Inspect(ctx, o.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -111,11 +113,11 @@ func (b *Builder) Machine(ctx context.Context, o BootOptions, dir string) (*vm.M
 			return nil, err
 		}
 	}
-	tools, err := b.bootTools(ctx, o.Arch)
+	tools, err := b.BootTools(ctx, o.Arch)
 	if err != nil {
 		return nil, fmt.Errorf("QEMU: %w", err)
 	}
-	firmware, err := firmwareIn(tools.dir, o.Arch)
+	firmware, err := firmwareIn(tools, o.Arch)
 	if err != nil {
 		return nil, err
 	}
@@ -125,9 +127,9 @@ func (b *Builder) Machine(ctx context.Context, o BootOptions, dir string) (*vm.M
 		TPM: o.TPM, TPMProgram: "/usr/bin/swtpm", State: o.State,
 		Network: o.Network, Forwards: o.Forwards, SSHPort: o.SSHPort,
 		CmdlineExtra: o.CmdlineExtra, Credentials: o.Credentials,
-		Console: o.Console, Input: o.Input, Line: o.Line, Warn: b.settings.Observer.Notice,
+		Console: o.Console, Input: o.Input, Line: o.Line, Warn: o.Notice,
 		Timeout: o.Timeout, Dir: dir, Now: o.Now,
-		Runner: qemuRunner{tools: tools.dir},
+		Runner: qemuRunner{tools: tools},
 	}, nil
 }
 
@@ -184,9 +186,4 @@ func (r qemuRunner) Run(ctx context.Context, c vm.Command) error {
 		spec.Binds = append(spec.Binds, sandbox.Bind{Source: p.Name, Target: p.Name, ReadOnly: !p.Write})
 	}
 	return sandbox.Run(ctx, spec)
-}
-
-// bootTools brings QEMU and its firmware.
-func (b *Builder) bootTools(ctx context.Context, guest string) (*toolsTree, error) {
-	return b.ownTools(ctx, "boot-tools-"+guest, "qemu", func(r *distro.Release) []string { return r.BootPackages(guest) })
 }
