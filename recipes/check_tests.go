@@ -18,8 +18,18 @@ const leastMemory = 256 << 20
 type testChecker struct {
 	*checker
 	on    bool     // the machine runs
+	bus   string   // of its disks from the next start on
+	busOn string   // of its disks while it runs
 	disks []string // by name
 	keyed []string // users that a seed gives the key of the run to
+}
+
+// started says that the machine is on, where it was not.
+func (c *testChecker) started() {
+	if !c.on {
+		c.busOn = c.bus
+	}
+	c.on = true
 }
 
 // tests checks the recipe's list of tests.
@@ -79,7 +89,7 @@ func (c *testChecker) test(t *Test, at string) {
 	switch given[0] {
 	case "run", "unit", "port", "file", "journal", "mounted", "boot_time", "ssh":
 		c.check(t, at)
-		c.on = true
+		c.started()
 	default:
 		c.step(t, at)
 	}
@@ -130,17 +140,23 @@ func (c *testChecker) step(t *Test, at string) {
 		if m := t.Machine; c.given(at+".machine.memory") && m.Memory < leastMemory {
 			c.add(at+".machine.memory", m.Memory.String()+" is too small", "use at least 256M")
 		}
+		if t.Machine.Bus != "" {
+			c.bus = t.Machine.Bus
+		}
 	case t.Boot != nil:
 		if c.on {
 			c.add(at+".boot", "the machine runs already", "write reboot, or switch it off before with poweroff or power_cut")
 		}
 		c.match(t.Boot.Console, at+".boot.console")
+		c.started()
 		c.on = !t.Boot.Fails
 	case t.Reboot != nil:
 		if !c.on {
 			c.add(at+".reboot", "the machine is off here", "write boot, or a check before that starts it")
 		}
 		c.match(t.Reboot.Console, at+".reboot.console")
+		c.on = false
+		c.started()
 		c.on = !t.Reboot.Fails
 	case t.PowerCut != nil:
 		c.on = false
@@ -174,6 +190,9 @@ func (c *testChecker) disk(t *Test, at string) {
 		c.knownDisk(at+".grow_disk.disk", t.GrowDisk.Disk)
 		if t.GrowDisk.Size == 0 {
 			c.add(at+".grow_disk.size", "0 is too small", "write the size that the disk is to have")
+		}
+		if c.on && c.busOn == BusNVMe {
+			c.add(at+".grow_disk", "QEMU's NVMe disks do not grow while the machine runs", "switch it off before, with poweroff: {} or power_cut: {}")
 		}
 	case t.Corrupt != nil:
 		d := t.Corrupt

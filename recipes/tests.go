@@ -22,7 +22,7 @@ type Test struct {
 	PowerCut *PowerCutStep `json:"power_cut,omitempty" doc:"Step: switch the machine off as a power cut does. One that is off is started first."`
 	Poweroff *PoweroffStep `json:"poweroff,omitempty" doc:"Step: shut the machine down in good order. Write poweroff: {}."`
 	AddDisk  *AddDiskStep  `json:"add_disk,omitempty" doc:"Step: add a disk, while the machine runs or while it is off. A size in place of the mapping is an empty disk."`
-	GrowDisk *GrowDiskStep `json:"grow_disk,omitempty" doc:"Step: make a disk larger, while the machine runs or while it is off. A size in place of the mapping is for the disk it boots from."`
+	GrowDisk *GrowDiskStep `json:"grow_disk,omitempty" doc:"Step: make a disk larger, while the machine runs or while it is off; one of a machine with bus: nvme while it is off. A size in place of the mapping is for the disk it boots from."`
 	Corrupt  *CorruptStep  `json:"corrupt,omitempty" doc:"Step: flip all bits of a part of a disk while the machine is off. The checks that follow say what is to come of it."`
 	Cidata   *CidataStep   `json:"cidata,omitempty" doc:"Step: the seed that the machine finds from its next start on. A file in place of the mapping is the seed."`
 	Network  string        `json:"network,omitempty" doc:"Step: what the network card is joined to: nothing (none), an isolated network with DHCP and the ports that the host forwards (isolated), or the host's network too (user). A machine that runs keeps its card; with none the cable is pulled." enum:"none,isolated,user"`
@@ -127,6 +127,9 @@ type PoweroffStep struct{}
 
 // SystemDisk is the name of the disk that a machine under test boots from.
 const SystemDisk = "system"
+
+// BusNVMe is the bus of disks that are NVMe's.
+const BusNVMe = "nvme"
 
 // AddDiskStep adds a disk. Exactly one of Size and Source is given.
 type AddDiskStep struct {

@@ -12,7 +12,7 @@ import (
 
 // everyTest has each check and each step, in the short forms where there are some.
 const everyTest = `tests:
-  - machine: {memory: 2G, cpus: 4, bus: nvme, tpm: true, disk: 4G, allow_failed: foo*.service}
+  - machine: {memory: 2G, cpus: 4, bus: virtio, tpm: true, disk: 4G, allow_failed: foo*.service}
   - network: user
   - cidata: {seed: seeds/one.yml, test_key_for: admin}
   - cmdline: systemd.log_level=debug

@@ -31,7 +31,7 @@ func loadTests(t *testing.T, text string) []recipes.Test {
 func TestTestsBecomeAPlan(t *testing.T) {
 	machine := &testMachine{}
 	plan, err := machine.plan(loadTests(t, `tests:
-  - machine: {memory: 2G, bus: nvme, allow_failed: a.service}
+  - machine: {memory: 2G, bus: virtio, allow_failed: a.service}
   - {run: "echo one\necho two", timeout: 5s, expect: {exit: 1, stdout: x}}
   - unit: ssh.service
   - port: {port: 53, protocol: udp, closed: true}

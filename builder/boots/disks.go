@@ -35,7 +35,7 @@ func (t *testMachine) addDisk(ctx context.Context, name, source string, size int
 	}
 	t.disks = append(t.disks, d)
 	if guest := t.running(); guest != nil {
-		d.Bus = t.bus
+		d.Bus = guest.bus
 		return guest.Plug(ctx, d)
 	}
 	return nil

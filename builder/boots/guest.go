@@ -19,6 +19,7 @@ import (
 type testGuest struct {
 	*vm.Guest
 	hasCard bool
+	bus     vm.Bus // of its disks
 	console *os.File
 	closed  sync.Once
 }

@@ -84,7 +84,7 @@ func (t *testMachine) Start(ctx context.Context) (boottest.Guest, error) {
 		console.Close()
 		return nil, err
 	}
-	t.guest = &testGuest{Guest: guest, console: console, hasCard: m.Network != vm.NetworkNone}
+	t.guest = &testGuest{Guest: guest, console: console, hasCard: m.Network != vm.NetworkNone, bus: t.bus}
 	return t.guest, nil
 }
 

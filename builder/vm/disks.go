@@ -11,7 +11,10 @@ import (
 )
 
 // plugged is a slot's disk; without an id the slot is free.
-type plugged struct{ id string }
+type plugged struct {
+	id  string
+	bus Bus
+}
 
 // set is the number of the file descriptor set that QEMU keeps a plugged disk's
 // file in.
@@ -35,7 +38,7 @@ func (g *Guest) Plug(ctx context.Context, d Drive) error {
 	if err != nil {
 		return err
 	}
-	slot, err := g.takeSlot(d.ID)
+	slot, err := g.takeSlot(d.ID, d.Bus)
 	if err != nil {
 		return err
 	}
@@ -49,7 +52,7 @@ func (g *Guest) Plug(ctx context.Context, d Drive) error {
 }
 
 // takeSlot reserves a free slot for a disk.
-func (g *Guest) takeSlot(id string) (int, error) {
+func (g *Guest) takeSlot(id string, bus Bus) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range g.m.Disks {
@@ -69,7 +72,7 @@ func (g *Guest) takeSlot(id string) (int, error) {
 	if free < 0 {
 		return 0, fmt.Errorf("vm: no free slot for disk %s: the machine has %d", id, len(g.plugged))
 	}
-	g.plugged[free].id = id
+	g.plugged[free] = plugged{id, bus}
 	return free, nil
 }
 
@@ -89,7 +92,7 @@ func (g *Guest) freeSlot(id string) {
 	if slot, ok := g.slotOf(id); ok {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.plugged[slot].id = ""
+		g.plugged[slot] = plugged{}
 	}
 }
 
@@ -178,9 +181,28 @@ func (g *Guest) Unplug(ctx context.Context, id string) error {
 	}
 }
 
+// busOf returns the bus of a disk, "" for one that is not there.
+func (g *Guest) busOf(id string) Bus {
+	for i := range g.m.Disks {
+		if g.m.diskID(i) == id {
+			return g.m.Disks[i].Bus
+		}
+	}
+	if slot, ok := g.slotOf(id); ok {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.plugged[slot].bus
+	}
+	return ""
+}
+
 // Grow makes a disk larger while the guest runs, its file too where it is
-// written. size is the new one in bytes, a multiple of 512.
+// written. size is the new one in bytes, a multiple of 512. The disk must not be
+// on [BusNVMe]: QEMU's NVMe controller cannot tell the guest of a new size.
 func (g *Guest) Grow(ctx context.Context, id string, size int64) error {
+	if g.busOf(id) == BusNVMe {
+		return fmt.Errorf("vm: disk %s is an NVMe disk, which QEMU cannot make larger while the guest runs", id)
+	}
 	monitor, ctx, cancel := g.monitor(ctx)
 	defer cancel()
 	arguments := map[string]any{"size": size}

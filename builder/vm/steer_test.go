@@ -212,7 +212,7 @@ func (s *served) disksComeAndGo() {
 		}
 		s.answers("disks", has(name+"=16777216"))
 	}
-	for id, want := range map[string]string{"more": "want more", "none": "no disk none"} {
+	for id, want := range map[string]string{"more": "want more", "none": "no disk none", "seed": "NVMe"} {
 		if err := s.Grow(ctx, id, 1<<20); err == nil || !strings.Contains(err.Error(), want) {
 			s.t.Errorf("growing %s: %v, want %q", id, err, want)
 		}
