@@ -64,11 +64,11 @@ type Verify struct {
 type Container struct {
 	Name            string            `json:"name" doc:"Name of the container. Its unit is NAME.service." required:"true" pattern:"^[a-z0-9][a-z0-9_.-]{0,62}$" want:"use up to 63 lower-case letters, digits, dots, hyphens and underscores, beginning with a letter or digit" example:"web"`
 	Image           Reference         `json:"image" doc:"The image, by the reference it has in images." required:"true" example:"registry.example.com/web:1.4"`
-	Command         []string          `json:"command,omitempty" doc:"Command in place of the image's, as a list of words or as one text that is taken apart at blanks; quotes hold words together." words:"true" example:"serve --port 8080"`
-	Entrypoint      []string          `json:"entrypoint,omitempty" doc:"Entrypoint in place of the image's, written as command is." words:"true" example:"/usr/bin/app"`
+	Command         []string          `json:"command,omitempty" doc:"Command in place of the image's, as a list of words or as one text that is taken apart at blanks; quotes hold words together." words:"true" empty:"true" example:"serve --port 8080"`
+	Entrypoint      []string          `json:"entrypoint,omitempty" doc:"Entrypoint in place of the image's, written as command is." words:"true" empty:"true" example:"/usr/bin/app"`
 	Ports           []Port            `json:"ports,omitempty" doc:"Ports of the machine that lead to the container, as [ADDRESS:]PORT:CONTAINERPORT[/tcp|/udp]." merge:"append" scalar:"true" example:"80:8080"`
 	Volumes         []Volume          `json:"volumes,omitempty" doc:"Folders of the machine, or volumes by name, in the container, as SOURCE:PATH[:OPTIONS]." merge:"append" scalar:"true" example:"/data/web:/srv:Z"`
-	Environment     map[string]string `json:"environment,omitempty" doc:"Environment variables." keys:"^[A-Za-z_][A-Za-z0-9_]*$" keyswant:"use letters, digits and underscores, not beginning with a digit" empty:"true" number:"true"`
+	Environment     map[string]string `json:"environment,omitempty" doc:"Environment variables." pattern:"^[A-Za-z_][A-Za-z0-9_]*$" want:"use letters, digits and underscores, not beginning with a digit"`
 	EnvironmentFile []string          `json:"environment_file,omitempty" doc:"Absolute paths of files on the machine with environment variables, a line NAME=VALUE each." merge:"append" scalar:"true" example:"/etc/appliance/web.env"`
 	Secrets         []string          `json:"secrets,omitempty" doc:"Credentials of the machine that the container has as /run/secrets/NAME." merge:"append" scalar:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$" want:"use up to 63 letters, digits, dots, hyphens and underscores, beginning with a letter or digit" example:"db-password"`
 	After           []string          `json:"after,omitempty" doc:"Containers that are started before this one and that it needs." merge:"append" scalar:"true" example:"db"`
@@ -79,7 +79,7 @@ type Container struct {
 	Network         string            `json:"network,omitempty" doc:"Network of the container: host is the machine's, none is none, any other name a network of the containers that name it." pattern:"^[a-z0-9][a-z0-9_.-]{0,62}$" want:"write host, none or a name of lower-case letters, digits, dots, hyphens and underscores" default:"one that all containers share, in which they find each other by name" example:"host"`
 	Memory          Size              `json:"memory,omitempty" doc:"Most memory that the container may use." pattern:"^[0-9]{1,19}[KMGT]?$" want:"write bytes, or a number with K, M, G or T such as 512M" default:"no limit" example:"512M" number:"true"`
 	CPUs            string            `json:"cpus,omitempty" doc:"How many processors' time the container may use." pattern:"^([1-9][0-9]{0,2}([.][0-9]{1,2})?|0[.]([1-9][0-9]?|0[1-9]))$" want:"write a number such as 2 or 0.5" default:"no limit" example:"1.5" number:"true"`
-	Labels          map[string]string `json:"labels,omitempty" doc:"Labels of the container." keys:"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$" keyswant:"use letters, digits, dots, hyphens, underscores and slashes" empty:"true" number:"true"`
+	Labels          map[string]string `json:"labels,omitempty" doc:"Labels of the container." pattern:"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$" want:"use letters, digits, dots, hyphens, underscores and slashes"`
 	Rootless        string            `json:"rootless,omitempty" doc:"User of the machine that runs the container instead of root, with podman. It is one of users." pattern:"^[a-z_][a-z0-9_-]{0,31}$" want:"write a user's name" default:"root runs it" example:"app"`
 }
 

@@ -33,6 +33,9 @@ func ParseReference(text string) (Reference, error) {
 	complain := func(what string) (Reference, error) {
 		return Reference{}, fmt.Errorf("image %q %s", shorten(text), what)
 	}
+	if text == "" {
+		return complain("is empty: write a reference such as registry.example.com/web:1.4")
+	}
 	if strings.Contains(text, "://") {
 		return complain("begins with a transport: write the image alone, such as registry.example.com/web:1.4")
 	}
@@ -49,7 +52,7 @@ func ParseReference(text string) (Reference, error) {
 	}
 	ref := Reference{Domain: "docker.io", Path: rest, Tag: tag, Digest: digest}
 	if first, after, found := strings.Cut(rest, "/"); found && (strings.ContainsAny(first, ".:[") || first == "localhost" || strings.ToLower(first) != first) {
-		ref.Domain, ref.Path = strings.ToLower(first), after
+		ref.Domain, ref.Path = first, after
 	}
 	if port := referenceDomain.FindStringSubmatch(ref.Domain); port == nil {
 		return complain("has a malformed host: write HOST/NAME or HOST:PORT/NAME")

@@ -69,3 +69,90 @@ func TestWithoutContainersThereAreNone(t *testing.T) {
 		t.Errorf("containers of a recipe without: %+v", r.Containers)
 	}
 }
+
+func TestReferencesHaveOneForm(t *testing.T) {
+	for text, want := range map[string]string{
+		"nginx":                         "docker.io/library/nginx:latest",
+		"user/app:1":                    "docker.io/user/app:1",
+		"docker.io/nginx":               "docker.io/library/nginx:latest",
+		"index.docker.io/nginx":         "docker.io/library/nginx:latest",
+		"localhost/app":                 "localhost/app:latest",
+		"localhost:5000/app":            "localhost:5000/app:latest",
+		"Registry.Example.com/a/b__c-d": "Registry.Example.com/a/b__c-d:latest",
+		"[::1]:5000/app:x":              "[::1]:5000/app:x",
+		"a.b/c@sha256:" + digest:        "a.b/c@sha256:" + digest,
+		"a.b/c:1@sha256:" + digest:      "a.b/c:1@sha256:" + digest,
+	} {
+		ref, err := recipes.ParseReference(text)
+		if err != nil || ref.String() != want {
+			t.Errorf("%s is %s, %v; want %s", text, ref, err, want)
+		}
+		if again, err := recipes.ParseReference(want); err != nil || again != ref {
+			t.Errorf("the canonical form %s is read as %v, %v", want, again, err)
+		}
+	}
+}
+
+func TestImagesOfIncludedRecipesAreMergedByReference(t *testing.T) {
+	r := load(t, files{
+		"base.yml": head + `
+containers:
+  images: [{ref: nginx, platform: linux/arm64}, {layout: a/app.tar}]
+  run: [{name: web, image: nginx, environment: {A: "1", B: "2"}, ports: ["80:80"], command: one two}]
+`,
+		"r.yml": `
+include: base.yml
+containers:
+  images: [{ref: "docker.io/library/nginx:latest", platform: linux/amd64}, {layout: b/app.tar}, db]
+  run: [{name: web, image: "docker.io/library/nginx", environment: {B: "3"}, ports: ["81:81"], command: three}, {name: db, image: db, after: [web]}]
+`})
+	c := r.Containers
+	if len(c.Images) != 3 || c.Images[0].Platform != "linux/amd64" || c.Images[1].LayoutFile != "b/app.tar" {
+		t.Errorf("images: %+v", c.Images)
+	}
+	if web := c.Run[0]; len(c.Run) != 2 || fmt.Sprint(web.Environment, web.Ports, web.Command) != "map[A:1 B:3] [80:80/tcp 81:81/tcp] [three]" {
+		t.Errorf("run: %+v", c.Run)
+	}
+}
+
+func TestAPinnedTagIsCalledByTheTag(t *testing.T) {
+	r := load(t, files{"r.yml": head + `
+containers:
+  images: ["a.b/c:1@sha256:` + digest + `"]
+  run: [{name: one, image: "a.b/c:1"}, {name: two, image: "a.b/c:1@sha256:` + digest + `"}]
+`})
+	for _, run := range r.Containers.Run {
+		if run.Image.String() != "a.b/c:1" {
+			t.Errorf("%s runs %s", run.Name, run.Image)
+		}
+	}
+}
+
+func TestSignaturesAreAskedForWhereTheRecipeSays(t *testing.T) {
+	r := load(t, files{"r.yml": strings.Replace(head+containers, "linux/arm64", "linux/amd64", 1)})
+	for i, want := range []string{"[cosign.pub]", "[cosign.pub]", "", ""} {
+		got := ""
+		if v := r.Containers.Images[i].Verify; v != nil {
+			got = fmt.Sprint(v.KeyFiles)
+		}
+		if got != want {
+			t.Errorf("image %d is verified by %q, want %q", i, got, want)
+		}
+	}
+}
+
+func FuzzReference(f *testing.F) {
+	for _, text := range []string{"nginx", "localhost:5000/a/b:1", "a@sha256:" + digest, "[::1]/x", "A/b"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ref, err := recipes.ParseReference(text)
+		if err != nil {
+			return
+		}
+		again, err := recipes.ParseReference(ref.String())
+		if err != nil || again != ref {
+			t.Errorf("%q is %q, which is read as %q, %v", text, ref, again, err)
+		}
+	})
+}
