@@ -80,7 +80,7 @@ func Subordinate(id, first int) func(int) int {
 }
 
 // Write puts the store with the images into t. layers has all their layers by
-// DiffID; each is stored once for every stack of layers that it lies on. The
+// Digest; each is stored once for every stack of layers that it lies on. The
 // order of images counts for nothing. Errors match ErrImages where a layer is
 // missing or two images have one name.
 func (s Store) Write(t *tree.Tree, images []Image, layers map[containers.Digest]Layer) error {

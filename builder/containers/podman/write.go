@@ -94,7 +94,9 @@ func (w *writer) image(img Image) error {
 		below = append(below, next)
 	}
 	r := imageRecord{
-		ID: img.ID.Hex(), Digest: img.Digest, Names: img.Names, NamesHistory: img.Names, Metadata: "{}",
+		ID: img.ID.Hex(), Digest: img.Digest, Names: img.Names, NamesHistory: img.Names,
+		// That there are no signatures is noted with the manifest's digest.
+		Metadata:  fmt.Sprintf(`{"signatures-sizes":{%q:[]}}`, img.Digest),
 		DataSizes: map[string]int64{}, DataDigests: map[string]containers.Digest{}, Created: created,
 	}
 	if len(below) > 0 {
@@ -113,11 +115,13 @@ func (w *writer) image(img Image) error {
 	if img.Index != nil {
 		err = errors.Join(err, add(manifestKey(containers.DigestOf(img.Index)), img.Index))
 	}
-	err = errors.Join(err, add(manifestKey(img.Digest), img.Manifest), add("manifest", img.Manifest))
+	err = errors.Join(err, add(manifestKey(img.Digest), img.Manifest), add("manifest", img.Manifest),
+		add("signature-"+img.Digest.Hex(), nil))
 	w.imageRecords = append(w.imageRecords, r)
 	return err
 }
 
+// manifestKey is the key under which a manifest is found by its digest.
 func manifestKey(d containers.Digest) string { return "manifest-" + string(d) }
 
 // dataName is the file name of a document: keys of other characters than
@@ -137,9 +141,9 @@ type stacked struct {
 
 // layer writes a layer that lies on others, if it is not there yet.
 func (w *writer) layer(l containers.Layer, below []stacked, created time.Time) (stacked, error) {
-	content, ok := w.layers[l.DiffID]
+	content, ok := w.layers[l.Digest]
 	if !ok || content.Tree == nil {
-		return stacked{}, fmt.Errorf("the layer %s is missing", l.DiffID)
+		return stacked{}, fmt.Errorf("the layer %s is missing", l.Digest)
 	}
 	parent := ""
 	if len(below) > 0 {
