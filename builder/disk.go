@@ -57,23 +57,24 @@ func (img *build) resetEntry(what, image, cmdline string) string {
 		img.recipe.Name, what, img.recipe.Version, img.recipe.Name, strings.ToLower(img.arch.EFIName), image, cmdline, what)
 }
 
-// disk assembles the GPT disk and writes everything that goes beside it.
+// disk assembles the GPT disk and the container image, as far as they are asked
+// for, and writes everything that goes beside them.
 func (img *build) disk(ctx context.Context, o ImageOptions, made results) (*Built, error) {
-	built := &Built{RootHash: made.root.Values[valueRootHash]}
-	err := img.stage(stageDisk, func() (bool, error) {
+	built, name := &Built{}, stageOutput
+	if made.root != nil {
+		built.RootHash, name = made.root.Values[valueRootHash], stageDisk
+	}
+	err := img.stage(name, func() (bool, error) {
 		set, err := output.New(o.Dir, o.Force)
 		if err != nil {
 			return false, err
 		}
 		defer set.Abort()
-		partitions, err := img.assemble(ctx, set, made)
+		partitions, err := img.writeImages(ctx, set, made)
 		if outOfSpace(err) {
 			err = full(o.Dir, "--output")
 		}
 		if err != nil {
-			return false, err
-		}
-		if err := img.writeBeside(ctx, set, made.root, made.uki); err != nil {
 			return false, err
 		}
 		if err := img.describeImage(ctx, set, partitions, made); err != nil {
@@ -90,7 +91,27 @@ func (img *build) disk(ctx context.Context, o ImageOptions, made results) (*Buil
 	return built, nil
 }
 
-const stageDisk = "disk"
+const (
+	stageDisk   = "disk"
+	stageOutput = "output" // where there is no disk
+)
+
+// writeImages writes the disk, with what goes beside it, and the container
+// image. The plan is nil without a disk.
+func (img *build) writeImages(ctx context.Context, set *output.Set, made results) (plan *disk.Plan, err error) {
+	if made.root != nil {
+		if plan, err = img.assemble(ctx, set, made); err != nil {
+			return nil, err
+		}
+		if err := img.writeBeside(ctx, set, made.root, made.uki); err != nil {
+			return nil, err
+		}
+	}
+	if made.oci != nil {
+		err = img.writeOCI(ctx, set, made.layer, made.oci)
+	}
+	return plan, err
+}
 
 // assemble writes the disk itself.
 func (img *build) assemble(ctx context.Context, set *output.Set, made results) (*disk.Plan, error) {
@@ -202,11 +223,11 @@ func writeOutput(set *output.Set, name string, data []byte) error {
 
 // describeImage writes the manifest and the bill of materials.
 func (img *build) describeImage(ctx context.Context, set *output.Set, plan *disk.Plan, made results) error {
-	root, boot, kernel := made.root, made.boot, made.uki
+	boot, kernel := made.boot, made.uki
 	var in inventory
-	data, err := readResult(ctx, root, filePackages)
+	data, err := readResult(ctx, made.tree(), filePackages)
 	if err != nil {
-		return img.damaged(root, err)
+		return img.damaged(made.tree(), err)
 	}
 	if err := json.Unmarshal(data, &in); err != nil {
 		return fmt.Errorf("inventory: %w", err)
@@ -215,13 +236,16 @@ func (img *build) describeImage(ctx context.Context, set *output.Set, plan *disk
 	m := &manifest.Manifest{
 		Name: r.Name, Version: r.Version, Distribution: r.Distribution, Release: r.Release, Architecture: r.Architecture,
 		Clock: img.clock, Packages: in.Packages,
-		Root: &manifest.Root{Filesystem: r.Root.Filesystem, Size: root.Size(fileRoot), RootHash: root.Values[valueRootHash]},
 	}
 	if m.Recipe, err = r.Digest(); err != nil {
 		return err
 	}
-	if r.Root.Verity {
-		m.Root.Salt = hex.EncodeToString(img.seed.Bytes("root verity salt", 32))
+	if root := made.root; root != nil {
+		m.Root = &manifest.Root{Filesystem: r.Root.Filesystem, Size: root.Size(fileRoot), RootHash: root.Values[valueRootHash]}
+		if r.Root.Verity {
+			m.Root.Salt = hex.EncodeToString(img.seed.Bytes("root verity salt", 32))
+		}
+		m.Partitions = partitionsOf(plan)
 	}
 	for _, s := range img.lock.Sources {
 		m.Sources = append(m.Sources, manifest.Source{
@@ -236,12 +260,6 @@ func (img *build) describeImage(ctx context.Context, set *output.Set, plan *disk
 			}
 		}
 	}
-	for i, p := range plan.Partitions {
-		m.Partitions = append(m.Partitions, manifest.Partition{
-			Number: p.Index, Label: p.Label, Type: p.Type, UUID: p.UUID.String(),
-			Offset: plan.Offset(i), Size: (p.LastLBA - p.FirstLBA + 1) * plan.SectorSize,
-		})
-	}
 	files, err := set.Seal(ctx)
 	if err != nil {
 		return err
@@ -250,6 +268,17 @@ func (img *build) describeImage(ctx context.Context, set *output.Set, plan *disk
 		m.Outputs = append(m.Outputs, manifest.Output{Name: f.Name, Size: f.Size, SHA256: f.SHA256})
 	}
 	return img.writeManifest(set, m, in.Copyright)
+}
+
+func partitionsOf(plan *disk.Plan) []manifest.Partition {
+	var list []manifest.Partition
+	for i, p := range plan.Partitions {
+		list = append(list, manifest.Partition{
+			Number: p.Index, Label: p.Label, Type: p.Type, UUID: p.UUID.String(),
+			Offset: plan.Offset(i), Size: (p.LastLBA - p.FirstLBA + 1) * plan.SectorSize,
+		})
+	}
+	return list
 }
 
 func (img *build) writeManifest(set *output.Set, m *manifest.Manifest, copyright map[string][]byte) error {
@@ -316,6 +345,9 @@ func (img *build) alreadyThere(ctx context.Context, dir string) (*Built, error) 
 		return nil, err
 	}
 	built := &Built{Files: files, UpToDate: true}
+	if !img.writes(recipes.FormatRaw) {
+		return built, nil
+	}
 	if root, err := img.store.Get(img.keys.root); err == nil {
 		built.RootHash = root.Values[valueRootHash]
 	}

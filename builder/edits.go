@@ -70,6 +70,9 @@ func readEdits(ctx context.Context, r *recipes.Recipe, l *lock.Lock) (*edits, er
 		Users:   r.Users, Units: r.Units, Remove: r.Remove,
 		Boots: r.Boot.Loader != recipes.LoaderNone,
 	}
+	if !r.Output.Has(recipes.FormatRaw) {
+		e.Hostname, e.Overlay = "", containerOverlay(e.Overlay) // a runtime names the container
+	}
 	if slices.ContainsFunc(l.Packages, func(p lock.Package) bool { return p.Name == "apt" }) {
 		e.SourcesFile, e.Sources = release.AptSources(r.Architecture, nil)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/applbuild/applbuild/builder/containers/gather"
 	"github.com/applbuild/applbuild/builder/lock"
 	"github.com/applbuild/applbuild/builder/output"
 	"github.com/applbuild/applbuild/builder/plan"
@@ -43,6 +44,9 @@ type build struct {
 	keys    keys
 	volumes []*volume
 	tools   *toolsTree
+
+	images   []*containerImage
+	gatherer *gather.Gatherer // nil without images
 }
 
 // Image builds the recipe's disk and writes it, with all that goes beside it,
@@ -113,6 +117,9 @@ func (b *Builder) newBuild(ctx context.Context, recipe *recipes.Recipe, l *lock.
 	if err := img.readVolumes(ctx); err != nil {
 		return nil, err
 	}
+	if err := img.readImages(ctx); err != nil {
+		return nil, err
+	}
 	if img.keys, err = img.plan(); err != nil {
 		return nil, err
 	}
@@ -125,22 +132,37 @@ func (img *build) run(ctx context.Context, o ImageOptions) (*Built, error) {
 	if err := img.fetchMissing(ctx); err != nil {
 		return nil, err
 	}
+	if err := img.fetchImages(ctx); err != nil {
+		return nil, err
+	}
 	if err := img.checkSpace(o.Dir); err != nil {
 		return nil, err
 	}
-	var root, boot *store.Result
+	var root, boot, layer, oci *store.Result
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		tools, err := img.toolsTree(groupCtx)
-		if err != nil {
-			return err
+		if img.writes(recipes.FormatRaw) {
+			tools, err := img.toolsTree(groupCtx)
+			if err != nil {
+				return err
+			}
+			img.tools = tools
 		}
-		img.tools = tools
 		base, err := img.base(groupCtx)
 		if err != nil {
 			return err
 		}
-		root, err = img.root(groupCtx, base)
+		if img.writes(recipes.FormatRaw) {
+			if root, err = img.root(groupCtx, base); err != nil {
+				return err
+			}
+		}
+		if img.writes(recipes.FormatOCI) {
+			if layer, err = img.baseLayer(groupCtx, base); err != nil {
+				return err
+			}
+			oci, err = img.oci(groupCtx, base, layer)
+		}
 		return err
 	})
 	if img.bootable() {
@@ -163,13 +185,23 @@ func (img *build) run(ctx context.Context, o ImageOptions) (*Built, error) {
 	if err != nil {
 		return nil, err
 	}
-	return img.disk(ctx, o, results{root: root, boot: boot, uki: uki, volumes: volumes})
+	return img.disk(ctx, o, results{root: root, boot: boot, uki: uki, volumes: volumes, layer: layer, oci: oci})
 }
 
-// results are what a disk is put together from.
+// results are what the outputs are put together from. What is not to be
+// written is nil, and boot and uki where nothing boots.
 type results struct {
-	root, boot, uki *store.Result // boot and uki are nil where nothing boots
+	root, boot, uki *store.Result
 	volumes         []*store.Result
+	layer, oci      *store.Result
+}
+
+// tree is a result that describes the tree's packages.
+func (r results) tree() *store.Result {
+	if r.root != nil {
+		return r.root
+	}
+	return r.oci
 }
 
 // firstCause prefers the caller's cancellation to what it caused below.
@@ -182,6 +214,9 @@ func firstCause(ctx context.Context, err error) error {
 
 // bootable says that the disk gets a kernel.
 func (img *build) bootable() bool { return img.recipe.Boot.Loader != recipes.LoaderNone }
+
+// writes says that a format is asked for.
+func (img *build) writes(format string) bool { return img.recipe.Output.Has(format) }
 
 // do makes a stage's result, or takes it from the store, and tells the
 // observer.
@@ -206,7 +241,14 @@ func (img *build) damaged(result *store.Result, err error) error {
 // outputNames are the files that are written for a recipe, SHA256SUMS aside.
 func outputNames(recipe *recipes.Recipe) []string {
 	stem := outputStem(recipe)
-	names := []string{stem + ".raw", stem + ".manifest.json", stem + ".spdx.json"}
+	names := []string{stem + ".manifest.json", stem + ".spdx.json"}
+	if recipe.Output.Has(recipes.FormatOCI) {
+		names = append(names, ociName(recipe))
+	}
+	if !recipe.Output.Has(recipes.FormatRaw) {
+		return names
+	}
+	names = append(names, stem+".raw")
 	if recipe.Boot.Loader != recipes.LoaderNone {
 		names = append(names, stem+".efi")
 	}

@@ -19,11 +19,14 @@ const (
 	ukiVersion    = 1
 	volumeVersion = 1
 	diskVersion   = 1
+	layerVersion  = 1
+	ociVersion    = 1
 )
 
 // keys are the content keys of an image's stages.
 type keys struct {
 	tools, base, boot, root, uki, disk plan.Key
+	layer, oci                         plan.Key // of the container image
 }
 
 // digests are those of packages, sorted: a set's order in the lock says nothing.
@@ -79,7 +82,23 @@ func (img *build) plan() (keys, error) {
 		Boot                         recipes.Boot
 		Clock                        int64
 	}{img.commandLine(""), r.Name, r.Version, r.Seed, r.Boot, clock}, k.boot, k.root, k.tools)
+	image := r.Output.OCI
+	image.Name = "" // is only in what is written in the end
+	k.layer = key("layer", layerVersion, struct {
+		Remove      recipes.Remove
+		Compression string
+		Clock       int64
+	}{r.Remove, image.Compression, clock}, k.base)
+	k.oci = key("oci", ociVersion, struct {
+		Edits         *edits
+		Image         recipes.OCI
+		Name, Version string
+		Clock         int64
+	}{img.edits, image, r.Name, r.Version, clock}, k.layer)
 	ends := []plan.Key{k.uki, k.root}
+	if r.Output.Has(recipes.FormatOCI) {
+		ends = append(ends, k.oci)
+	}
 	for _, v := range img.volumes {
 		inputs := []plan.Key{k.tools}
 		if v.names() {

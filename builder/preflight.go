@@ -62,6 +62,18 @@ func emulates(arch string) bool {
 
 // currentLock is the lock beside the recipe where it fits, else nil.
 func (b *Builder) currentLock(recipe *recipes.Recipe) (*lock.Lock, error) {
+	l, err := b.packageLock(recipe)
+	if l == nil || err != nil {
+		return nil, err
+	}
+	if fits, err := b.lockFits(recipe, l); !fits || err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// packageLock is the lock beside the recipe where its packages fit, else nil.
+func (b *Builder) packageLock(recipe *recipes.Recipe) (*lock.Lock, error) {
 	release, err := distro.Lookup(recipe.Distribution, recipe.Release)
 	if err != nil {
 		return nil, err
@@ -87,7 +99,7 @@ func (img *build) fetchMissing(ctx context.Context) error {
 		packages = append(packages, img.lock.Initrd...)
 		packages = append(packages, kernelPackages(img.lock)...)
 	}
-	if !img.store.HasFolder(img.keys.tools) {
+	if img.writes(recipes.FormatRaw) && !img.store.HasFolder(img.keys.tools) {
 		packages = append(packages, img.lock.Tools...)
 	}
 	if len(packages) == 0 {

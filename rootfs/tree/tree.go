@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +108,19 @@ func New() *Tree {
 		dirs:  map[string]map[string]*Entry{".": {}},
 		links: map[string][]string{},
 	}
+}
+
+// Clone returns a tree that is the same and changes by itself. The contents of
+// both are the same readers'.
+func (t *Tree) Clone() *Tree {
+	c := &Tree{root: t.root, dirs: make(map[string]map[string]*Entry, len(t.dirs)), links: make(map[string][]string, len(t.links)), size: t.size}
+	for dir, entries := range t.dirs {
+		c.dirs[dir] = maps.Clone(entries)
+	}
+	for file, links := range t.links {
+		c.links[file] = slices.Clone(links)
+	}
+	return c
 }
 
 // Len is the number of entries, the root included.
