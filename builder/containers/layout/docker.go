@@ -22,7 +22,7 @@ type dockerEntry struct {
 // readDocker reads manifest.json. The images have no manifests there: each is
 // given one that follows from its config and layers alone.
 func (f *File) readDocker(ctx context.Context) ([]Found, error) {
-	data, err := f.document(fileManifest)
+	data, err := f.document(fileManifest, containers.MaxDocument)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ type (
 // dockerImage makes the image of an entry: its layers are taken as they are
 // when unpacked, so that their digests are those that the config names.
 func (f *File) dockerImage(ctx context.Context, e *dockerEntry) (*containers.Image, error) {
-	config, err := f.document(e.Config)
+	config, err := f.document(e.Config, containers.MaxDocument)
 	if err != nil {
 		return nil, err
 	}

@@ -17,11 +17,12 @@ import (
 // The documents of a layout, as far as they are read here.
 type (
 	descriptor struct {
-		MediaType   string            `json:"mediaType"`
-		Digest      string            `json:"digest"`
-		Size        int64             `json:"size"`
-		Annotations map[string]string `json:"annotations,omitempty"`
-		Platform    *platform         `json:"platform,omitempty"`
+		MediaType    string            `json:"mediaType"`
+		ArtifactType string            `json:"artifactType,omitempty"`
+		Digest       string            `json:"digest"`
+		Size         int64             `json:"size"`
+		Annotations  map[string]string `json:"annotations,omitempty"`
+		Platform     *platform         `json:"platform,omitempty"`
 	}
 	platform struct {
 		Architecture string `json:"architecture"`
@@ -48,15 +49,15 @@ func (f *File) has(name string) bool {
 	return true
 }
 
-// document reads a small file whole.
-func (f *File) document(name string) ([]byte, error) {
+// document reads a file of at most limit bytes whole.
+func (f *File) document(name string, limit int64) ([]byte, error) {
 	in, size, err := f.files.open(name)
 	if err != nil {
 		return nil, missing(name, err)
 	}
 	defer in.Close()
-	if size > containers.MaxDocument {
-		return nil, fmt.Errorf("%w: %s has %d bytes, %d are allowed", containers.ErrFormat, name, size, containers.MaxDocument)
+	if size > limit {
+		return nil, fmt.Errorf("%w: %s has %d bytes, %d are allowed", containers.ErrFormat, name, size, limit)
 	}
 	data := make([]byte, size)
 	if _, err := io.ReadFull(in, data); err != nil {
@@ -79,7 +80,7 @@ func (f *File) blob(d descriptor) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", containers.ErrFormat, err)
 	}
-	data, err := f.document(blobName(digest))
+	data, err := f.document(blobName(digest), containers.MaxDocument)
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +95,12 @@ func (f *File) blob(d descriptor) ([]byte, error) {
 
 // readLayout reads index.json and what it leads to.
 func (f *File) readLayout() ([]Found, error) {
-	data, err := f.document(fileIndex)
+	data, err := f.document(fileIndex, containers.MaxDocument)
 	if err != nil {
 		return nil, err
 	}
 	r := layoutReader{file: f, seen: map[string]int{}}
-	if err := r.index(data, nil, 0); err != nil {
+	if f.entries, err = r.index(data, nil, 0); err != nil {
 		return nil, err
 	}
 	return r.images, nil
@@ -112,26 +113,30 @@ type layoutReader struct {
 	read   int            // documents
 }
 
-// index reads an index. names are those of the index as a whole.
-func (r *layoutReader) index(data []byte, names []string, depth int) error {
-	var doc indexDocument
+// index reads an index and returns its entries, never nil. names are those of
+// the index as a whole.
+func (r *layoutReader) index(data []byte, names []string, depth int) ([]descriptor, error) {
+	doc := indexDocument{Manifests: []descriptor{}}
 	if err := json.Unmarshal(data, &doc); err != nil {
-		return fmt.Errorf("%w: index: %w", containers.ErrFormat, err)
+		return nil, fmt.Errorf("%w: index: %w", containers.ErrFormat, err)
 	}
-	if doc.SchemaVersion != 2 {
-		return fmt.Errorf("%w: an index of schema version %d, 2 is known", containers.ErrFormat, doc.SchemaVersion)
+	if doc.SchemaVersion != 2 || doc.Manifests == nil {
+		return nil, fmt.Errorf("%w: an index of schema version %d, 2 is known", containers.ErrFormat, doc.SchemaVersion)
 	}
 	for _, d := range doc.Manifests {
 		if err := r.entry(d, names, depth); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return doc.Manifests, nil
 }
 
 func (r *layoutReader) entry(d descriptor, names []string, depth int) error {
 	if r.read++; r.read > maxImages {
 		return fmt.Errorf("%w: more than %d images", containers.ErrFormat, maxImages)
+	}
+	if isAttached(d) {
+		return nil
 	}
 	for _, key := range []string{annotationContainerd, annotationName} {
 		if name := d.Annotations[key]; name != "" && !slices.Contains(names, name) {
@@ -147,7 +152,8 @@ func (r *layoutReader) entry(d descriptor, names []string, depth int) error {
 		if err != nil {
 			return err
 		}
-		return r.index(data, names, depth+1)
+		_, err = r.index(data, names, depth+1)
+		return err
 	case containers.TypeOCIManifest, containers.TypeDockerManifest:
 		return r.manifest(d, names, depth > 0)
 	}
@@ -169,9 +175,6 @@ func (r *layoutReader) manifest(d descriptor, names []string, mayLack bool) erro
 		return nil
 	}
 	r.seen[d.Digest] = -1
-	if d.Platform != nil && d.Platform.OS == "unknown" {
-		return nil // an attestation beside the images
-	}
 	manifest, err := r.file.blob(d)
 	if mayLack && errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -179,12 +182,15 @@ func (r *layoutReader) manifest(d descriptor, names []string, mayLack bool) erro
 	if err != nil {
 		return err
 	}
-	if isAttachment(d, manifest) {
-		return nil
+	if subject, _, err := subjectOf(manifest); subject != "" || err != nil {
+		return err
 	}
 	ref, err := containers.ConfigOf(manifest, d.MediaType)
 	if err != nil {
 		return err
+	}
+	if ref.MediaType != containers.TypeOCIConfig && ref.MediaType != containers.TypeDockerConfig {
+		return nil // a chart or another artifact
 	}
 	config, err := r.file.blob(descriptor{Digest: string(ref.Digest), Size: ref.Size})
 	if mayLack && errors.Is(err, fs.ErrNotExist) {
@@ -198,7 +204,7 @@ func (r *layoutReader) manifest(d descriptor, names []string, mayLack bool) erro
 		return err
 	}
 	r.seen[d.Digest] = len(r.images)
-	r.images = append(r.images, Found{Names: names, Platform: img.Platform, Image: img})
+	r.images = append(r.images, Found{Names: slices.Clone(names), Platform: img.Platform, Image: img})
 	return nil
 }
 

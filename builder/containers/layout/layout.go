@@ -72,9 +72,10 @@ type Blobs interface {
 
 // A File is a layout or an archive that is open for reading.
 type File struct {
-	path   string
-	files  files
-	images []Found
+	path    string
+	files   files
+	images  []Found
+	entries []descriptor // of a layout's index.json; nil for a docker-archive
 }
 
 // files is what a layout folder and an archive have in common.

@@ -1,137 +1,131 @@
 package layout
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"github.com/applbuild/applbuild/builder/containers"
 	"github.com/applbuild/applbuild/builder/containers/attached"
 )
 
-// A File is an attached.Source: signatures and bills of materials may lie beside
-// the images of a layout, under the tags and with the subjects that they have in
-// a registry. The repository's name says nothing. A docker-archive has none.
+// A layout is a repository without a name: what is attached to its images lies
+// in it as in a registry. A docker-archive has nothing of the kind.
 var _ attached.Source = (*File)(nil)
 
-// Transport is what containers-transports(5) calls the file: oci, oci-archive or
-// docker-archive.
+// Transport is what containers-transports(5) calls this kind of file.
 func (f *File) Transport() string {
-	switch _, isFolder := f.files.(folder); {
+	_, isFolder := f.files.(folder)
+	switch {
+	case f.entries == nil:
+		return "docker-archive"
 	case isFolder:
 		return "oci"
-	case f.has(fileLayout):
-		return "oci-archive"
 	}
-	return "docker-archive"
+	return "oci-archive"
 }
 
-// top is index.json's entries; none for a docker-archive.
-func (f *File) top() ([]descriptor, error) {
-	if !f.has(fileLayout) || !f.has(fileIndex) {
-		return nil, nil
+// Manifest implements attached.Source: a tag is the name that index.json gives
+// an entry, as it is or behind the name of a repository.
+func (f *File) Manifest(_ context.Context, _, tagOrDigest string) (data []byte, mediaType string, err error) {
+	if digest, err := containers.ParseDigest(tagOrDigest); err == nil {
+		data, err := f.attachment(digest, containers.MaxDocument)
+		return data, "", err
 	}
-	data, err := f.document(fileIndex)
-	if err != nil {
-		return nil, err
-	}
-	var doc indexDocument
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("%w: index: %w", containers.ErrFormat, err)
-	}
-	return doc.Manifests, nil
-}
-
-// Manifest implements attached.Source.
-func (f *File) Manifest(_ context.Context, _, tagOrDigest string) ([]byte, string, error) {
-	list, err := f.top()
-	if err != nil {
-		return nil, "", err
-	}
-	for _, d := range list {
-		if d.Digest == tagOrDigest || d.Annotations[annotationName] == tagOrDigest {
-			data, err := f.blob(d)
-			return data, d.MediaType, err
+	for _, d := range f.entries {
+		name := d.Annotations[annotationName]
+		if _, tag, tagged := cutTag(name); name != tagOrDigest && (!tagged || tag != tagOrDigest) {
+			continue
 		}
+		digest, err := containers.ParseDigest(d.Digest)
+		if err != nil {
+			return nil, "", fmt.Errorf("%s: %w: %w", f.path, containers.ErrFormat, err)
+		}
+		data, err := f.attachment(digest, containers.MaxDocument)
+		return data, d.MediaType, err
 	}
-	digest, err := containers.ParseDigest(tagOrDigest)
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", tagOrDigest, attached.ErrNotFound)
-	}
-	data, err := f.Blob(context.Background(), "", digest, containers.MaxDocument)
-	return data, "", err
+	return nil, "", fmt.Errorf("%s: %s: %w", f.path, tagOrDigest, attached.ErrNotFound)
 }
 
 // Blob implements attached.Source.
 func (f *File) Blob(_ context.Context, _ string, digest containers.Digest, limit int64) ([]byte, error) {
-	in, size, err := f.files.open(blobName(digest))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", digest, attached.ErrNotFound)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	if size > limit {
-		return nil, fmt.Errorf("%w: %s has %d bytes, %d are allowed", containers.ErrFormat, digest, size, limit)
-	}
-	return io.ReadAll(newVerifier(io.LimitReader(in, limit), digest))
+	return f.attachment(digest, limit)
 }
 
-// Referrers implements attached.Source: the manifests of index.json whose subject
-// has the digest.
-func (f *File) Referrers(_ context.Context, _ string, digest containers.Digest) ([]byte, error) {
-	list, err := f.top()
+// attachment reads a blob of at most limit bytes, checked.
+func (f *File) attachment(digest containers.Digest, limit int64) ([]byte, error) {
+	if f.entries == nil {
+		return nil, fmt.Errorf("%s: %s: %w", f.path, digest, attached.ErrNotFound)
+	}
+	data, err := f.document(blobName(digest), limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %s: %w", f.path, digest, attached.ErrNotFound)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", f.path, err)
 	}
-	type referrer struct {
-		descriptor
-		ArtifactType string `json:"artifactType,omitempty"`
+	if got := containers.DigestOf(data); got != digest {
+		return nil, fmt.Errorf("%s: %w: the blob %s holds %s", f.path, containers.ErrFormat, digest, got)
 	}
-	index := struct {
-		SchemaVersion int        `json:"schemaVersion"`
-		MediaType     string     `json:"mediaType"`
-		Manifests     []referrer `json:"manifests"`
-	}{2, containers.TypeOCIIndex, []referrer{}}
-	for _, d := range list {
-		if d.MediaType != containers.TypeOCIManifest {
+	return data, nil
+}
+
+// Referrers implements attached.Source: a layout lists referrers in index.json,
+// each saying itself whose it is.
+func (f *File) Referrers(_ context.Context, _ string, digest containers.Digest) ([]byte, error) {
+	list := indexDocument{SchemaVersion: 2, MediaType: containers.TypeOCIIndex, Manifests: []descriptor{}}
+	for _, d := range f.entries[:min(len(f.entries), maxImages)] {
+		if d.MediaType != containers.TypeOCIManifest && d.MediaType != containers.TypeOCIIndex {
 			continue
 		}
 		data, err := f.blob(d)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", f.path, err)
 		}
-		var m struct {
-			ArtifactType string     `json:"artifactType"`
-			Config       descriptor `json:"config"`
-			Subject      descriptor `json:"subject"`
+		subject, kind, err := subjectOf(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.path, err)
 		}
-		if json.Unmarshal(data, &m) != nil || m.Subject.Digest != string(digest) {
-			continue
+		if subject == string(digest) {
+			d.ArtifactType = cmp.Or(d.ArtifactType, kind)
+			list.Manifests = append(list.Manifests, d)
 		}
-		if m.ArtifactType == "" {
-			m.ArtifactType = m.Config.MediaType
-		}
-		index.Manifests = append(index.Manifests, referrer{d, m.ArtifactType})
 	}
-	return json.Marshal(index)
+	return json.Marshal(list)
 }
 
-// isAttachment says that an entry of a layout belongs to an image and is none:
-// it has a tag of cosign's, or a subject.
-func isAttachment(d descriptor, manifest []byte) bool {
-	tag := d.Annotations[annotationName]
-	digits, kind, found := strings.Cut(strings.TrimPrefix(tag, "sha256-"), ".")
-	if found && len(digits) == 64 && (kind == "sig" || kind == "att" || kind == "sbom") {
-		return true
+// subjectOf is the digest of the manifest that another one belongs to, if any,
+// and what kind of thing that is.
+func subjectOf(manifest []byte) (digest, kind string, err error) {
+	var doc struct {
+		ArtifactType string      `json:"artifactType"`
+		Config       descriptor  `json:"config"`
+		Subject      *descriptor `json:"subject"`
 	}
-	var m struct {
-		Subject *descriptor `json:"subject"`
+	if err := json.Unmarshal(manifest, &doc); err != nil {
+		return "", "", fmt.Errorf("%w: manifest: %w", containers.ErrFormat, err)
 	}
-	return json.Unmarshal(manifest, &m) == nil && m.Subject != nil
+	if doc.Subject == nil {
+		return "", "", nil
+	}
+	return doc.Subject.Digest, cmp.Or(doc.ArtifactType, doc.Config.MediaType), nil
+}
+
+// attachedTag is a tag that says which image something belongs to, cosign's and
+// that of registries without referrers.
+var attachedTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}([.][a-z]+)?$`)
+
+// isAttached says that an entry of an index is no image of its own.
+func isAttached(d descriptor) bool {
+	name := d.Annotations[annotationName]
+	if _, tag, tagged := cutTag(name); tagged {
+		name = tag
+	}
+	return d.ArtifactType != "" || attachedTag.MatchString(name) || d.Platform != nil && d.Platform.OS == "unknown" ||
+		strings.HasPrefix(d.Annotations["kind"], "dev.cosignproject.cosign/") && d.Annotations["kind"] != "dev.cosignproject.cosign/image"
 }
