@@ -213,6 +213,9 @@ func (d *Dir) Fill(ctx context.Context, digest containers.Digest, size int64, fi
 	if d.Has(digest, size) {
 		return nil
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	made, err := d.fill(ctx, digest, size, fill)
 	if made {
 		// Only after the file's lock is free: Open takes the two the other way
@@ -235,17 +238,16 @@ func (d *Dir) fill(ctx context.Context, digest containers.Digest, size int64, fi
 		return false, os.Remove(f.Name())
 	}
 	p := &Partial{file: f, digest: digest, size: size, hash: sha256.New()}
-	if err := p.resume(ctx); err != nil {
-		return false, err
+	err = p.resume(ctx)
+	if err == nil {
+		err = fill(p)
 	}
-	err = fill(p)
 	if err == nil {
 		err = p.Verify()
 	}
 	if err != nil {
-		// Nothing worth keeping: the file is only a lock that nobody needs.
-		if p.have == 0 || errors.Is(err, ErrDigest) {
-			os.Remove(f.Name())
+		if info, serr := f.Stat(); errors.Is(err, ErrDigest) || serr == nil && info.Size() == 0 {
+			os.Remove(f.Name()) // nothing worth keeping
 		}
 		return false, err
 	}

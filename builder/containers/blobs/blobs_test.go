@@ -271,6 +271,19 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 	}
 }
 
+func TestCancelledFillLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := open(t, dir).Put(ctx, containers.DigestOf([]byte("layer")), 5, strings.NewReader("layer"))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got := files(t, dir); got != "" {
+		t.Errorf("left behind: %s", got)
+	}
+}
+
 const killedDir = "APPLBUILD_TEST_BLOBS"
 
 // TestKilledProcessLeavesAPartialThatIsContinued runs this test again as the
