@@ -34,6 +34,7 @@ type Manifest struct {
 	Clock        time.Time   `json:"clock"`            // the time that stands in the image for that of the build
 	Sources      []Source    `json:"sources"`
 	Packages     []Package   `json:"packages"`
+	Containers   []Container `json:"containers,omitempty"`
 	Kernel       *Kernel     `json:"kernel,omitempty"`
 	Root         *Root       `json:"root,omitempty"`
 	Partitions   []Partition `json:"partitions,omitempty"`
@@ -100,8 +101,8 @@ type Output struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Marshal returns the manifest as indented JSON. Sources keep their order; packages, partitions and outputs are
-// sorted; times are in UTC.
+// Marshal returns the manifest as indented JSON. Sources keep their order; packages, containers, partitions and
+// outputs are sorted; times are in UTC.
 func (m *Manifest) Marshal() ([]byte, error) {
 	c := *m
 	c.Schema = Schema
@@ -111,6 +112,7 @@ func (m *Manifest) Marshal() ([]byte, error) {
 		c.Sources[i].Date = c.Sources[i].Date.UTC()
 	}
 	c.Packages = sorted(m.Packages)
+	c.Containers = sortedContainers(m.Containers)
 	c.Partitions = slices.Clone(m.Partitions)
 	slices.SortFunc(c.Partitions, func(a, b Partition) int { return cmp.Compare(a.Number, b.Number) })
 	c.Outputs = slices.Clone(m.Outputs)

@@ -27,6 +27,7 @@ type document struct {
 	Name          string         `json:"name"`
 	Namespace     string         `json:"documentNamespace"`
 	Creation      creation       `json:"creationInfo"`
+	Documents     []documentRef  `json:"externalDocumentRefs,omitempty"`
 	Describes     []string       `json:"documentDescribes"`
 	Packages      []spdxPackage  `json:"packages"`
 	Relationships []relationship `json:"relationships"`
@@ -54,6 +55,7 @@ type spdxPackage struct {
 	Summary          string         `json:"summary,omitempty"`
 	External         []externalItem `json:"externalRefs,omitempty"`
 	Purpose          string         `json:"primaryPackagePurpose"`
+	Annotations      []annotation   `json:"annotations,omitempty"`
 }
 
 type checksum struct {
@@ -81,7 +83,7 @@ type extracted struct {
 
 const noAssertion = "NOASSERTION"
 
-// SPDX returns an SPDX 2.3 document in JSON with the image and every package in it.
+// SPDX returns an SPDX 2.3 document in JSON with the image and every package and container image in it.
 func (m *Manifest) SPDX(o SPDXOptions) ([]byte, error) {
 	own, err := m.Marshal()
 	if err != nil {
@@ -117,6 +119,7 @@ func (m *Manifest) SPDX(o SPDXOptions) ([]byte, error) {
 		d.Packages = append(d.Packages, entry)
 		d.Relationships = append(d.Relationships, relationship{image, "CONTAINS", entry.ID})
 	}
+	d.addContainers(m, o.Creator)
 	for _, reference := range slices.Sorted(maps.Keys(texts)) {
 		d.Extracted = append(d.Extracted, extracted{reference, strings.TrimPrefix(reference, "LicenseRef-"), texts[reference]})
 	}
