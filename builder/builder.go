@@ -45,6 +45,8 @@ type Settings struct {
 	// Program tells this build of the program from others: results that another
 	// one left in the store are not taken for this one's.
 	Program string
+	// Registries says how container images are pulled.
+	Registries RegistrySettings
 	// Offline forbids the network.
 	Offline bool
 	// Locked refuses a lock that is missing or doesn't fit.

@@ -153,7 +153,11 @@ func (img *build) run(ctx context.Context, o ImageOptions) (*Built, error) {
 			return err
 		}
 		if img.writes(recipes.FormatRaw) {
-			if root, err = img.root(groupCtx, base); err != nil {
+			unpacked, err := img.layers(groupCtx)
+			if err != nil {
+				return err
+			}
+			if root, err = img.root(groupCtx, base, unpacked); err != nil {
 				return err
 			}
 		}

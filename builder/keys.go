@@ -21,6 +21,7 @@ const (
 	diskVersion   = 1
 	layerVersion  = 1
 	ociVersion    = 1
+	unpackVersion = 1 // of the layers of container images
 )
 
 // keys are the content keys of an image's stages.
@@ -72,11 +73,12 @@ func (img *build) plan() (keys, error) {
 		Clock            int64
 	}{digests(img.lock.Initrd), digests(kernelPackages(img.lock)), img.arch.Name, r.Root.Filesystem, r.Root.Verity, r.Kernel.Modules, overlay.Initrd(overlayOptions(r, img.lock)), partitionFilesystems(r), r.Boot.Loader, clock})
 	k.root = key("root", rootVersion, struct {
-		Edits *edits
-		Root  recipes.Root
-		Seed  string
-		Clock int64
-	}{img.edits, r.Root, r.Seed, clock}, k.base, k.tools)
+		Edits      *edits
+		Root       recipes.Root
+		Seed       string
+		Clock      int64
+		Containers *containerKey
+	}{img.edits, r.Root, r.Seed, clock, img.containerKey()}, k.base, k.tools)
 	k.uki = key("uki", ukiVersion, struct {
 		Cmdline, Name, Version, Seed string
 		Boot                         recipes.Boot

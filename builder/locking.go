@@ -121,8 +121,9 @@ func (b *Builder) lockFor(ctx context.Context, recipe *recipes.Recipe) (*lock.Lo
 type LockOptions struct {
 	// Update makes the lock anew though it fits.
 	Update bool
-	// Only names the packages of the lock that move; all others stay at their
-	// versions while the archive has them. None means that all move.
+	// Only names the packages and container images of the lock that move; all
+	// others stay at their versions while the archive has them. None means that
+	// all move.
 	Only []string
 }
 
@@ -130,18 +131,47 @@ type LockOptions struct {
 // or is to be updated. changed says that it was written.
 func (b *Builder) Relock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (l *lock.Lock, changed bool, err error) {
 	if !o.Update {
-		if l, err = b.currentLock(recipe); l != nil || err != nil {
-			return l, false, err
+		if l, err = b.currentLock(recipe); err != nil {
+			return nil, false, err
+		}
+		if l != nil {
+			return l, false, b.tellMoved(ctx, recipe, l)
 		}
 	}
 	l, err = b.newLock(ctx, recipe, o)
 	return l, err == nil, err
 }
 
-// newLock resolves the recipe's packages, the initrd's and the tools', and
-// writes the lock beside the recipe.
+// newLock resolves the recipe's packages, the initrd's and the tools', pins its
+// container images, and writes the lock beside the recipe. Packages that fit
+// stay while only images are to move or missing, and the other way round.
 func (b *Builder) newLock(ctx context.Context, recipe *recipes.Recipe, o LockOptions) (*lock.Lock, error) {
-	l, err := b.resolveLock(ctx, recipe, o)
+	images, packages, err := onlyImages(recipe, o)
+	if err != nil {
+		return nil, err
+	}
+	old, err := oldLock(recipe)
+	all := o.Update && len(o.Only) == 0
+	switch {
+	case err != nil && !all:
+		return nil, err
+	case err != nil:
+		old = &lock.Lock{} // a new one takes the place of one that is broken
+	}
+	var l *lock.Lock
+	if !all {
+		if l, err = b.packageLock(recipe); err != nil {
+			return nil, err
+		}
+	}
+	if l == nil || len(packages) > 0 {
+		if l, err = b.resolveLock(ctx, recipe, LockOptions{Update: o.Update, Only: packages}); err != nil {
+			return nil, err
+		}
+	}
+	l.Containers, err = b.pinImages(ctx, recipe, old, func(ref string) bool {
+		return o.Update && (len(o.Only) == 0 || slices.Contains(images, ref))
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/applbuild/applbuild/builder/containers"
 	"github.com/applbuild/applbuild/builder/fs"
 	"github.com/applbuild/applbuild/builder/store"
 	"github.com/applbuild/applbuild/builder/verity"
@@ -35,7 +36,8 @@ const stageRoot = "root"
 // root lays the recipe's edits over the base tree, writes it as a file system
 // and hashes that for dm-verity. The tree is never on disk a second time: what
 // the writer of the file system reads is a merged stream.
-func (img *build) root(ctx context.Context, base *store.Result) (*store.Result, error) {
+// Of container images the layers are a part of it.
+func (img *build) root(ctx context.Context, base *store.Result, unpacked map[containers.Digest]*store.Result) (*store.Result, error) {
 	return img.do(ctx, stageRoot, img.keys.root, func(ctx context.Context, d *store.Draft) error {
 		t, closeTree, err := img.openTree(ctx, base)
 		if err != nil {
@@ -57,6 +59,14 @@ func (img *build) root(ctx context.Context, base *store.Result) (*store.Result, 
 		defer closeEdits()
 		if err != nil {
 			return err
+		}
+		layers, closeLayers, err := img.openLayers(ctx, unpacked)
+		defer closeLayers()
+		if err != nil {
+			return err
+		}
+		if err := img.layContainers(t, layers); err != nil {
+			return fmt.Errorf("containers: %w", err)
 		}
 		release, err := t.ReadFile("etc/os-release")
 		if err != nil {

@@ -58,6 +58,18 @@ type Container struct {
 	Platform string `yaml:"platform"`        // OS/ARCHITECTURE[/VARIANT]
 	Index    string `yaml:"index,omitempty"` // digest of the index that the image was chosen from
 	Digest   string `yaml:"digest"`          // of the image's manifest
+	// Verify is a digest of how the image is to be signed, and SignedBy are the
+	// fingerprints of the keys that it was then found to be signed by.
+	Verify   string   `yaml:"verify,omitempty"`
+	SignedBy []string `yaml:"signed_by,omitempty"`
+	SBOM     *SBOM    `yaml:"sbom,omitempty"`
+}
+
+// SBOM is a bill of materials that is attached to an image.
+type SBOM struct {
+	MediaType string `yaml:"media_type"`
+	Digest    string `yaml:"digest"`
+	Size      int64  `yaml:"size"` // bytes
 }
 
 // Container finds the image that a reference was pinned to, for a platform.
@@ -197,6 +209,14 @@ func (c Container) check() error {
 	if c.Index != "" {
 		if _, err := containers.ParseDigest(c.Index); err != nil {
 			return err
+		}
+	}
+	if s := c.SBOM; s != nil {
+		if _, err := containers.ParseDigest(s.Digest); err != nil {
+			return err
+		}
+		if s.Size < 0 {
+			return fmt.Errorf("a bill of materials of %d bytes", s.Size)
 		}
 	}
 	_, err := containers.ParsePlatform(c.Platform)

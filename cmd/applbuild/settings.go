@@ -34,6 +34,7 @@ type settings struct {
 	logFormat string
 
 	mirrors []string
+	tokens  string // file with credentials of registries
 	offline bool
 	locked  bool
 	set     []string
@@ -49,6 +50,7 @@ func (s *settings) globalFlags(f *pflag.FlagSet) {
 // archiveFlags are those of verbs that fetch packages.
 func (s *settings) archiveFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.mirrors, "mirror", nil, "base URI to fetch packages from, where the recipe names none (default APPLBUILD_MIRROR, else the host's apt sources, else the public archive)")
+	f.StringVar(&s.tokens, "registry-token-file", "", "file with credentials of registries, a line `HOST bearer TOKEN` or `HOST basic USER:PASSWORD` each (default those of podman and docker)")
 	f.BoolVar(&s.offline, "offline", false, "use no network: everything must be in the store")
 }
 
@@ -81,12 +83,17 @@ func (s *settings) builder(ctx context.Context, p *progress) (*builder.Builder, 
 	if err != nil {
 		return nil, err
 	}
+	registries, err := registrySettings(s.tokens)
+	if err != nil {
+		return nil, err
+	}
 	apt := hostFolder("/etc/apt")
 	return builder.New(ctx, builder.Settings{
 		Store: store, Program: program, Now: time.Now(), Epoch: epoch, HostArch: runtime.GOARCH,
 		Mirrors: mirrors, HostApt: apt, HostKeyrings: hostFolder("/usr/share/keyrings"),
-		Proxy:   proxyFor(apt),
-		Offline: s.offline, Locked: s.locked, Observer: p,
+		Proxy:      proxyFor(apt),
+		Registries: registries,
+		Offline:    s.offline, Locked: s.locked, Observer: p,
 	})
 }
 

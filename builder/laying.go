@@ -1,0 +1,179 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/applbuild/applbuild/builder/containers"
+	"github.com/applbuild/applbuild/builder/containers/layer"
+	"github.com/applbuild/applbuild/builder/containers/podman"
+	"github.com/applbuild/applbuild/builder/store"
+	"github.com/applbuild/applbuild/recipes"
+	"github.com/applbuild/applbuild/rootfs/tree"
+)
+
+// What the result of a container's layer holds.
+const (
+	fileUnpacked = "unpacked.tar"
+	fileSplit    = "split.gz"
+	valueInfo    = "info" // JSON: layer.Info
+)
+
+// stageLayers unpacks the layers of container images.
+const stageLayers = "layers"
+
+// layersAtOnce is how many layers are unpacked side by side.
+const layersAtOnce = 2
+
+// layers unpacks the layers of all images, each once. It returns the images too,
+// which are in the store by now.
+func (img *build) layers(ctx context.Context) (map[containers.Digest]*store.Result, error) {
+	if len(img.images) == 0 || img.store.Has(img.keys.root) {
+		return nil, nil
+	}
+	results := map[containers.Digest]*store.Result{}
+	err := img.stage(stageLayers, func() (bool, error) {
+		all := true
+		var mu sync.Mutex
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(layersAtOnce)
+		seen := map[containers.Digest]bool{}
+		for _, image := range img.images {
+			found, err := img.gatherer.Image(ctx, image.pin)
+			if err != nil {
+				return false, damagedBlob(err)
+			}
+			image.image = found
+			for _, l := range found.Layers {
+				if seen[l.Digest] {
+					continue
+				}
+				seen[l.Digest] = true
+				group.Go(func() error {
+					result, cached, err := img.unpackLayer(ctx, l)
+					if err != nil {
+						return img.recipe.Problem(image.path, err.Error(), "", damagedBlob(err))
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					results[l.Digest], all = result, all && cached
+					return nil
+				})
+			}
+		}
+		return all, group.Wait()
+	})
+	return results, err
+}
+
+func (img *build) unpackLayer(ctx context.Context, l containers.Layer) (*store.Result, bool, error) {
+	key, err := img.key("container layer", unpackVersion, l)
+	if err != nil {
+		return nil, false, err
+	}
+	return img.store.Do(ctx, key, func(ctx context.Context, d *store.Draft) error {
+		archive, err := d.Create(fileUnpacked)
+		if err != nil {
+			return err
+		}
+		defer archive.Close()
+		split, err := d.Create(fileSplit)
+		if err != nil {
+			return err
+		}
+		defer split.Close()
+		info, err := img.gatherer.Unpack(ctx, l, archive, split)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(info)
+		if err != nil {
+			return err
+		}
+		d.Set(valueInfo, string(text))
+		return errors.Join(archive.Close(), split.Close())
+	})
+}
+
+// openLayers indexes unpacked layers. Their contents are read when the tree is
+// written: close is called after that, also when an error came.
+func (img *build) openLayers(ctx context.Context, results map[containers.Digest]*store.Result) (layers map[containers.Digest]podman.Layer, close func(), err error) {
+	var opened []*os.File
+	close = func() {
+		for _, f := range opened {
+			f.Close()
+		}
+	}
+	layers = map[containers.Digest]podman.Layer{}
+	for digest, result := range results {
+		f, err := result.Open(ctx, fileUnpacked)
+		if err != nil {
+			return nil, close, img.damaged(result, err)
+		}
+		opened = append(opened, f)
+		var l podman.Layer
+		if err := json.Unmarshal([]byte(result.Values[valueInfo]), &l.Info); err != nil {
+			return nil, close, fmt.Errorf("layer %s: %w", digest, err)
+		}
+		if l.Tree, err = layer.Index(f, result.Size(fileUnpacked)); err != nil {
+			return nil, close, fmt.Errorf("layer %s: %w", digest, err)
+		}
+		if !l.Info.Repeats {
+			if l.TarSplit, err = readResult(ctx, result, fileSplit); err != nil {
+				return nil, close, img.damaged(result, err)
+			}
+		}
+		layers[digest] = l
+	}
+	return layers, close, nil
+}
+
+// layContainers puts the images into the tree, as the recipe's runtime keeps
+// them.
+func (img *build) layContainers(t *tree.Tree, layers map[containers.Digest]podman.Layer) error {
+	if len(img.images) == 0 {
+		return nil
+	}
+	switch img.recipe.Containers.Runtime {
+	case recipes.Podman:
+		return img.layPodman(t, layers)
+	}
+	return fmt.Errorf("the container runtime %q is unknown", img.recipe.Containers.Runtime)
+}
+
+// layPodman writes podman's read-only image store, and where podman finds it.
+func (img *build) layPodman(t *tree.Tree, layers map[containers.Digest]podman.Layer) error {
+	var list []podman.Image
+	for _, image := range img.images {
+		index, err := img.index(image)
+		if err != nil {
+			return err
+		}
+		list = append(list, podman.Image{Image: image.image, Names: []string{image.Reference().String()}, Index: index})
+	}
+	store := podman.Store{Prefix: podman.Prefix, Clock: img.clock}
+	if err := store.Write(t, list, layers); err != nil {
+		return err
+	}
+	if _, there := t.Lookup(podman.SystemConfig); there {
+		return nil // the recipe's own counts
+	}
+	conf := podman.StorageConf("/var/lib/containers/storage", "/"+podman.Prefix)
+	return t.WriteFile(podman.SystemConfig, conf, 0o644, 0, 0)
+}
+
+// index is the list of platforms that an image was chosen from, nil where there
+// is none.
+func (img *build) index(image *containerImage) ([]byte, error) {
+	if image.pin.Index == "" {
+		return nil, nil
+	}
+	data, err := img.gatherer.Blobs.ReadFile(context.Background(), image.pin.Index, containers.MaxDocument)
+	return data, damagedBlob(err)
+}
