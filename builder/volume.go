@@ -39,9 +39,9 @@ func (img *build) readVolumes(ctx context.Context) error {
 		if len(p.Contents) == 0 {
 			continue
 		}
-		at := img.recipe.Position(fmt.Sprintf("partitions.%s", p.Name)).String()
 		e := &edits{}
-		for _, c := range p.Contents {
+		for j, c := range p.Contents {
+			at := img.recipe.Position(fmt.Sprintf("%s.contents[%d]", p.At, j)).String()
 			file := recipes.File{Path: c.Path, Content: c.Content, Source: c.Source, SourceFile: c.SourceFile, Mode: c.Mode, Owner: c.Owner}
 			if err := e.readFile(ctx, file, at); err != nil {
 				return fmt.Errorf("%s: partition %s: %s: %w", at, p.Name, c.Path, err)
@@ -92,14 +92,14 @@ func (img *build) writeVolume(ctx context.Context, v *volume, root *store.Result
 		f := &v.edits.Files[i]
 		close, err := f.put(contents, t)
 		if err != nil {
-			return fmt.Errorf("partition %s: /%s: %w", v.Partition.Name, f.Path, err)
+			return fmt.Errorf("%s: partition %s: /%s: %w", f.At, v.Partition.Name, f.Path, err)
 		}
 		defer close()
 	}
 	source := &treeSource{tree: contents, clock: img.clock, progress: func(int64) {}}
 	err = img.volumeWriter(v.Partition)(ctx, source, path)
 	if errors.Is(err, fs.ErrNoSpace) {
-		return img.recipe.Problem("partitions", fmt.Sprintf("partition %s of %s is too small for its contents", v.Partition.Name, v.Partition.Size.Min),
+		return img.recipe.Problem(v.Partition.At+".size", fmt.Sprintf("partition %s of %s is too small for its contents", v.Partition.Name, v.Partition.Size.Min),
 			"give it a larger size: "+err.Error(), err)
 	}
 	if err != nil {

@@ -22,9 +22,8 @@ func (c *checker) add(path, what, do string) {
 	c.problems = append(c.problems, d.problems...)
 }
 
-// check returns all that is wrong with a recipe whose values are valid one by one. partitions is where each of them
-// stands in the recipe.
-func (r *Recipe) check(partitions []int) Errors {
+// check returns all that is wrong with a recipe whose values are valid one by one.
+func (r *Recipe) check() Errors {
 	c := checker{recipe: r}
 	if r.Architecture != "amd64" && r.Architecture != "arm64" {
 		c.add("architecture", strconv.Quote(r.Architecture)+" is not known", "use amd64 or arm64")
@@ -44,7 +43,7 @@ func (r *Recipe) check(partitions []int) Errors {
 	c.files()
 	c.units()
 	c.remove()
-	c.partitions(partitions)
+	c.partitions()
 	c.state()
 	c.containers()
 	c.tests()

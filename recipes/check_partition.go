@@ -13,31 +13,26 @@ const (
 	leastESP   = 34 << 20
 )
 
-// partitions checks those of the recipe; at is where each stands in it.
-func (c *checker) partitions(at []int) {
+// partitions checks those of the recipe.
+func (c *checker) partitions() {
 	r := c.recipe
-	place := func(i int) string {
-		if at[i] < 0 {
-			return "partitions"
-		}
-		return fmt.Sprintf("partitions[%d]", at[i])
-	}
 	if r.Boot.Loader == LoaderNone {
 		if len(r.Partitions) > 0 {
-			c.add(place(0), "a disk that does not boot makes no partitions", "remove it, or choose a boot loader")
+			c.add(r.Partitions[0].At, "a disk that does not boot makes no partitions", "remove it, or choose a boot loader")
 		}
 		return
 	}
 	for i := range r.Partitions {
-		c.partition(&r.Partitions[i], place(i))
+		c.partition(&r.Partitions[i])
 		for j := range i {
-			c.pair(&r.Partitions[j], &r.Partitions[i], place(j), place(i))
+			c.pair(&r.Partitions[j], &r.Partitions[i])
 		}
 	}
 	c.fits()
 }
 
-func (c *checker) partition(p *Partition, at string) {
+func (c *checker) partition(p *Partition) {
+	at := p.At
 	if p.Filesystem == NoFilesystem {
 		c.add(at+".filesystem", "none is for the partitions data and volatile, which are there by default", "remove the partition")
 		return
@@ -146,15 +141,15 @@ func (c *checker) contents(p *Partition, at string) {
 }
 
 // pair looks for what two partitions cannot both have.
-func (c *checker) pair(a, b *Partition, atA, atB string) {
+func (c *checker) pair(a, b *Partition) {
 	if a.Name == b.Name {
-		c.add(atB+".name", a.Name+" is there already, at "+c.recipe.Position(atA+".name").String(), "use another name")
+		c.add(b.At+".name", a.Name+" is there already, at "+c.recipe.Position(a.At+".name").String(), "use another name")
 		return
 	}
 	// A default is not in the recipe: what is said is said of the other one.
-	at, other := atB, a
-	if !c.given(atB + ".name") {
-		at, other = atA, b
+	at, other := b.At, a
+	if !c.given(b.At + ".name") {
+		at, other = a.At, b
 	}
 	if a.Label == b.Label {
 		c.add(at+".label", fmt.Sprintf("%q is the label of partition %s too", b.Label, other.Name), "use another label")

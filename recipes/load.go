@@ -45,8 +45,8 @@ func Load(path string, opts Options) (*Recipe, error) {
 	recipe.positions = d.positions
 	recipe.Include = nil
 	if len(d.problems) == 0 {
-		places := recipe.fill(opts.Architecture)
-		d.problems = recipe.check(places)
+		recipe.fill(opts.Architecture)
+		d.problems = recipe.check()
 	}
 	if len(d.problems) > 0 {
 		slices.SortStableFunc(d.problems, func(a, b *Error) int { return comparePositions(path, a.Position, b.Position) })
@@ -155,8 +155,8 @@ func relativeTo(file, name string) string {
 	return filepath.Join(filepath.Dir(file), name)
 }
 
-// fill gives every field that was left out its default, and returns where in the recipe each partition stands.
-func (r *Recipe) fill(architecture string) (partitions []int) {
+// fill gives every field that was left out its default.
+func (r *Recipe) fill(architecture string) {
 	def := func(s *string, value string) {
 		if *s == "" {
 			*s = value
@@ -190,11 +190,10 @@ func (r *Recipe) fill(architecture string) (partitions []int) {
 	for i := range r.Files {
 		r.Files[i].fill()
 	}
-	partitions = r.fillPartitions()
+	r.fillPartitions()
 	r.State.fill(r)
 	r.fillContainers()
 	r.fillTests()
-	return partitions
 }
 
 func (u *User) fill() {

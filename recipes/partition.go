@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"fmt"
 	"path"
 	"slices"
 )
@@ -42,6 +43,8 @@ type Partition struct {
 	Directories []Directory   `json:"directories,omitempty" doc:"Folders to make in the partition at every boot where they are missing." merge:"path"`
 	Contents    []Content     `json:"contents,omitempty" doc:"Files and folders that the partition has from the beginning. It is then made with the image. A path in place of the list is a folder whose contents become the partition's." merge:"path" scalar:"true"`
 	Disk        string        `json:"disk" doc:"Which disk the partition is on: the system's, or another one as a whole, which is found by its label, else by being the only empty one." enum:"system,other" default:"system"`
+
+	At string `json:"-"` // where the recipe has it, for [Recipe.Position]: Load brings partitions into another order
 }
 
 // PartitionSize says how large a partition is. After [Load], Min and Max hold it; Fixed is as it was written.
@@ -114,35 +117,27 @@ var mostLabel = map[string]int{Ext4: 16, XFS: 12, Btrfs: 36, Swap: 15}
 const defaultMin = 256 << 20
 
 // fillPartitions puts the default partitions in, fills in what is left out, drops what is to be dropped and brings
-// the rest into the order of the disk. at holds the place of each partition in the recipe, -1 for a default.
-func (r *Recipe) fillPartitions() (at []int) {
-	type placed struct {
-		Partition
-		at int
-	}
-	var list []placed
-	for i, p := range r.Partitions {
-		list = append(list, placed{p, i})
+// the rest into the order of the disk.
+func (r *Recipe) fillPartitions() {
+	list := r.Partitions
+	for i := range list {
+		list[i].At = fmt.Sprintf("partitions[%d]", i)
 	}
 	if r.Boot.Loader != LoaderNone {
 		for _, name := range []string{PartitionVolatile, PartitionData} {
 			if r.Partition(name) == nil {
-				list = append(list, placed{Partition{Name: name}, -1})
+				list = append(list, Partition{Name: name, At: "partitions"})
 			}
 		}
 	}
 	for i := range list {
 		list[i].fill()
 	}
-	list = slices.DeleteFunc(list, func(p placed) bool {
+	list = slices.DeleteFunc(list, func(p Partition) bool {
 		return p.Filesystem == NoFilesystem && (p.Name == PartitionData || p.Name == PartitionVolatile)
 	})
-	slices.SortStableFunc(list, func(a, b placed) int { return a.rank() - b.rank() })
-	r.Partitions = nil
-	for _, p := range list {
-		r.Partitions, at = append(r.Partitions, p.Partition), append(at, p.at)
-	}
-	return at
+	slices.SortStableFunc(list, func(a, b Partition) int { return a.rank() - b.rank() })
+	r.Partitions = list
 }
 
 // rank orders partitions on the disk: those that the image has come first, because they can be nowhere else, and what
