@@ -9,13 +9,12 @@ import (
 	"sync"
 )
 
-const tarBlock = 512
+const tarBlock = 512 // bytes
 
 // An archive walks the entries of an uncompressed archive.
 type archive struct {
 	in    *window
 	tr    *tar.Reader
-	head  int64 // where the next entry's headers begin
 	holes int64 // bytes of sparse files so far
 }
 
@@ -26,7 +25,7 @@ func newArchive(r io.ReaderAt, size int64) *archive {
 
 // next returns the next entry and, of a regular file, its content.
 func (a *archive) next() (*tar.Header, io.ReaderAt, error) {
-	start := a.head
+	a.in.header = -1
 	h, err := a.tr.Next()
 	if err == io.EOF {
 		return nil, nil, io.EOF
@@ -35,21 +34,15 @@ func (a *archive) next() (*tar.Header, io.ReaderAt, error) {
 		return nil, nil, fmt.Errorf("%w: after %d bytes: %w", ErrFormat, a.in.offset, err)
 	}
 	if sparse(h) {
-		return a.sparseFile(h, start)
+		return a.sparseFile(h)
 	}
-	data, left := a.in.offset, a.in.size-a.in.offset
-	size := h.Size
-	if h.Typeflag != tar.TypeReg {
-		size = 0
-	}
-	if size < 0 || size > left {
-		return nil, nil, fmt.Errorf("%w: %q: %d bytes of %d are there", ErrFormat, shorten(h.Name), left, size)
-	}
-	a.head = data + (size+tarBlock-1)/tarBlock*tarBlock
-	if size == 0 {
+	if h.Typeflag != tar.TypeReg || h.Size == 0 {
 		return h, nil, nil
 	}
-	return h, io.NewSectionReader(a.in.r, data, size), nil
+	if left := a.in.size - a.in.offset; h.Size < 0 || h.Size > left {
+		return nil, nil, fmt.Errorf("%w: %q: %d bytes of %d are there", ErrFormat, shorten(h.Name), left, h.Size)
+	}
+	return h, io.NewSectionReader(a.in.r, a.in.offset, h.Size), nil
 }
 
 func sparse(h *tar.Header) bool {
@@ -64,22 +57,15 @@ func sparse(h *tar.Header) bool {
 	return false
 }
 
-// sparseFile reads through a file with holes to find where it ends.
-func (a *archive) sparseFile(h *tar.Header, start int64) (*tar.Header, io.ReaderAt, error) {
+// sparseFile makes the content of a file with holes: archive/tar keeps to
+// itself where they are, so it is asked again for each reading.
+func (a *archive) sparseFile(h *tar.Header) (*tar.Header, io.ReaderAt, error) {
 	if a.holes += h.Size; h.Size < 0 || a.holes > maxHoles {
 		return nil, nil, fmt.Errorf("%w: %q: sparse files of more than %d bytes", ErrTooLarge, shorten(h.Name), int64(maxHoles))
 	}
-	if _, err := io.Copy(io.Discard, a.tr); err != nil {
-		return nil, nil, fmt.Errorf("%w: %q: %w", ErrFormat, shorten(h.Name), err)
-	}
-	end := (a.in.offset + tarBlock - 1) / tarBlock * tarBlock
-	a.head = end
-	if end > a.in.size {
-		end = a.in.size
-	}
 	plain := *h
 	plain.Typeflag = tar.TypeReg
-	return &plain, &holey{section: io.NewSectionReader(a.in.r, start, end-start)}, nil
+	return &plain, &holey{section: io.NewSectionReader(a.in.r, a.in.header, a.in.size-a.in.header)}, nil
 }
 
 // A holey file is a sparse file of an archive, read from its headers on.
@@ -127,6 +113,7 @@ type window struct {
 	r      io.ReaderAt
 	size   int64
 	offset int64
+	header int64 // where an entry's first header is, -1 before it was read
 	data   []byte
 	start  int64 // of data
 }
@@ -136,6 +123,10 @@ const windowSize = 64 << 10 // bytes
 func (w *window) Read(p []byte) (int, error) {
 	if w.offset >= w.size {
 		return 0, io.EOF
+	}
+	if w.header < 0 && len(p) == tarBlock {
+		// What archive/tar reads before it is what it skips: single bytes.
+		w.header = w.offset
 	}
 	if w.offset < w.start || w.offset >= w.start+int64(len(w.data)) {
 		if w.data == nil {

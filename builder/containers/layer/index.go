@@ -77,6 +77,9 @@ func (x *indexer) entry(h *tar.Header, content io.ReaderAt) error {
 	if name == "." {
 		return x.root(h)
 	}
+	if base := path.Base(name); inMeta(path.Dir(name)) || strings.HasPrefix(base, metaPrefix) && base != opaqueName {
+		return nil
+	}
 	dir, err := x.folder(path.Dir(name))
 	if errors.Is(err, errWhiteout) {
 		// "a" is removed, and "a/b" is told to be removed too.
@@ -92,21 +95,16 @@ func (x *indexer) entry(h *tar.Header, content io.ReaderAt) error {
 	switch {
 	case base == opaqueName:
 		return x.opaque(dir)
-	case strings.HasPrefix(base, metaPrefix):
-		return nil
 	case strings.HasPrefix(base, whiteoutPrefix):
 		return x.whiteout(dir, strings.TrimPrefix(base, whiteoutPrefix), h)
-	}
-	// Folders of AUFS, such as .wh..wh.plnk/, with all in them.
-	if inMeta(name) {
-		return nil
 	}
 	return x.file(join(dir, base), h, content)
 }
 
-// inMeta says whether a path leads through a folder of AUFS.
-func inMeta(name string) bool {
-	return strings.HasPrefix(name, metaPrefix) || strings.Contains(name, "/"+metaPrefix)
+// inMeta says whether a folder is one of AUFS, such as .wh..wh.plnk, or is in
+// one.
+func inMeta(dir string) bool {
+	return strings.Contains("/"+dir, "/"+metaPrefix)
 }
 
 func join(dir, base string) string {
