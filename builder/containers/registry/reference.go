@@ -52,6 +52,9 @@ func ParseReference(text string) (Reference, error) {
 			return refused("a part of the name is empty or begins or ends with . _ or -")
 		}
 	}
+	if strings.HasPrefix(tag.TagStr(), ".") || strings.HasPrefix(tag.TagStr(), "-") {
+		return refused("a tag does not begin with . or -")
+	}
 	ref.Repository, ref.Tag = shown(tag.Repository), tag.TagStr()
 	return ref, nil
 }
