@@ -14,7 +14,8 @@ TEST_PACKAGES := gcc libc6-dev git ca-certificates curl \
 	openssl osslsigncode busybox-static kmod bzip2 diffutils \
 	xfsprogs btrfs-progs \
 	xorriso genisoimage libarchive-tools cloud-image-utils \
-	openssh-client poppler-utils zbar-tools age gnupg python3
+	openssh-client poppler-utils zbar-tools age gnupg python3 \
+	skopeo
 
 .PHONY: image build test unit integration lint install-test-packages bench fuzz soak clean
 
