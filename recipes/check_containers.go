@@ -146,7 +146,10 @@ func (c *checker) container(run *Container, at string) {
 	}
 	c.repeatedPaths(run, at)
 	for i, name := range run.EnvironmentFile {
-		c.path(fmt.Sprintf("%s.environment_file[%d]", at, i), name)
+		where := fmt.Sprintf("%s.environment_file[%d]", at, i)
+		if c.path(where, name) && strings.ContainsAny(name, " \\\"'$%") {
+			c.add(where, strconv.Quote(shorten(name))+" has characters that a unit cannot hold", "leave out blanks, quotes, \\, $ and %")
+		}
 	}
 	c.repeated(at+".secrets", run.Secrets, func(s string) string { return s })
 	if run.Network == NetworkHost || run.Network == NetworkNone {
@@ -259,6 +262,7 @@ func (c *checker) containerdOnly(run *Container, at string) {
 		{"ports", len(run.Ports) > 0, "remove them: the container uses the machine's network"},
 		{"health", run.Health != nil, "remove it"},
 		{"entrypoint", len(run.Entrypoint) > 0, "remove it, or make an image that has it"},
+		{"user", run.User != "", "remove it, or make an image that has it"},
 		{"network", run.Network != "" && run.Network != NetworkHost && run.Network != NetworkNone, "use host or none"},
 		{"environment_file", len(run.EnvironmentFile) > 1, "name one file"},
 	} {

@@ -103,8 +103,11 @@ func (v *Volume) parse(text string) error {
 		return complain("has not two or three parts")
 	}
 	*v = Volume{Source: parts[0], Path: parts[1]}
-	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return complain("has control characters")
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(text) > 8191 {
+		return complain("has control characters, or is too long")
+	}
+	if strings.ContainsAny(v.Source+v.Path, " \\\"'$%,") {
+		return complain("has a blank, a comma, a quote or one of \\ $ %, which a unit cannot hold")
 	}
 	if !strings.HasPrefix(v.Source, "/") && !volumeName(v.Source) {
 		return complain("has a source that is neither an absolute path nor a volume's name")
