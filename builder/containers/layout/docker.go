@@ -90,7 +90,10 @@ func (f *File) dockerImage(ctx context.Context, e *dockerEntry) (*containers.Ima
 		if err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
-		m.Layers = append(m.Layers, dockerDescriptor{containers.TypeDockerLayer, size, diffID})
+		// Not compressed, whatever the type says: these are the bytes that skopeo
+		// and podman make up, and so the image has the digest that they show.
+		// Whoever unpacks a layer looks at its first bytes.
+		m.Layers = append(m.Layers, dockerDescriptor{containers.TypeDockerLayerGz, size, diffID})
 	}
 	manifest, err := json.Marshal(m)
 	if err != nil {

@@ -159,7 +159,7 @@ func unpacked(ctx context.Context, f *os.File, size int64, scratch string) (*os.
 
 // decompress returns what r unpacks to, or what r holds as it is.
 func decompress(r io.Reader) (unpacking io.ReadCloser, compressed bool, err error) {
-	buffered := bufio.NewReaderSize(r, 1<<20)
+	buffered := bufio.NewReaderSize(r, 128<<10)
 	magic, err := buffered.Peek(len(magicZstd))
 	if err != nil && err != io.EOF {
 		return nil, false, err
