@@ -58,18 +58,20 @@ type Store struct {
 	Prefix string
 	// Clock is the time of images that have none.
 	Clock time.Time
-	// Private keeps ordinary users out, as containers/storage does. Without it
-	// they can read the layers, which rootless podman has to, and run what is in
-	// them, setuid programs too.
+	// Private lets only root read the store, as containers/storage does, or the
+	// user to whom Owner gives root's files. Otherwise everybody can read the
+	// layers and run what is in them, setuid programs too.
 	Private bool
-	// Owner gives the owner of each file of a layer, nil leaves it. A store for
-	// the containers of one ordinary user has the ids that his user namespace
-	// maps: see Subordinate.
+	// Owner gives the owner of each file, nil leaves it. The containers of an
+	// ordinary user want a store with the ids that his user namespace maps, see
+	// Subordinate: from any other podman starts none, as root's files are
+	// nobody's in there. Squashfs keeps the contents of both once.
 	Owner func(id int) int
 }
 
 // Subordinate is the Owner for an ordinary user with a range of subordinate
-// ids from first on: his own id is root in the container.
+// ids from first on, of users and groups alike: his own id is root in the
+// container.
 func Subordinate(id, first int) func(int) int {
 	return func(inside int) int {
 		if inside == 0 {

@@ -173,7 +173,7 @@ func TestImagesThatDoNotGoTogetherAreRefused(t *testing.T) {
 func TestStoreOfAnOrdinaryUserHasHisIDs(t *testing.T) {
 	list, layers := unpacked(t, images(t)[:1])
 	made := tree.New()
-	if err := (Store{Prefix: "s", Owner: Subordinate(1000, 100000)}).Write(made, list, layers); err != nil {
+	if err := (Store{Prefix: "s", Owner: Subordinate(1000, 100000), Private: true}).Write(made, list, layers); err != nil {
 		t.Fatal(err)
 	}
 	diff := "s/overlay/" + ChainID("", list[0].Layers[0].DiffID) + "/diff"
@@ -185,6 +185,11 @@ func TestStoreOfAnOrdinaryUserHasHisIDs(t *testing.T) {
 			t.Errorf("%s is missing", path)
 		} else if got := fmt.Sprintf("%d:%d", e.UID, e.GID); got != want {
 			t.Errorf("%s belongs to %s, want %s", path, got, want)
+		}
+	}
+	for path, want := range map[string]string{"s": "0700 1000", "s/overlay-images": "0700 1000", "s/overlay-images/images.json": "0600 1000"} {
+		if e, _ := made.Lookup(path); fmt.Sprintf("%04o %d", e.Mode, e.UID) != want {
+			t.Errorf("%s has %04o and belongs to %d, want %s", path, e.Mode, e.UID, want)
 		}
 	}
 	if e, _ := layers[list[0].Layers[0].Digest].Tree.Lookup("home/file"); e.UID != 1000 {

@@ -72,11 +72,11 @@ func (s Store) fileMode() int64 {
 func (w *writer) path(name string) string { return path.Join(w.store.Prefix, name) }
 
 func (w *writer) mkdir(name string, mode int64) error {
-	return w.tree.Mkdir(w.path(name), mode, 0, 0)
+	return w.tree.Mkdir(w.path(name), mode, w.owner(0), w.owner(0))
 }
 
 func (w *writer) file(name string, data []byte) error {
-	return w.tree.WriteFile(w.path(name), data, w.store.fileMode(), 0, 0)
+	return w.tree.WriteFile(w.path(name), data, w.store.fileMode(), w.owner(0), w.owner(0))
 }
 
 // image writes an image's layers and documents.
