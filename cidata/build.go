@@ -8,52 +8,53 @@ import (
 	"strings"
 
 	"github.com/applbuild/applbuild/cidata/document"
+	"github.com/applbuild/applbuild/cidata/seedfile"
 )
 
 const cloudConfigHeader = "#cloud-config\n"
 
 // userData returns user-data: what the seed file describes, then the files that it names.
-func (l *loader) userData(c *config) (document.Source, bool) {
+func (l *loader) userData(c *seedfile.Config) (document.Source, bool) {
 	n := l.cloudConfig(c)
-	if len(n.Entries) == 0 && len(c.userData) > 0 {
-		return l.multipart(c.userData, nil)
+	if len(n.Entries) == 0 && len(c.UserData) > 0 {
+		return l.multipart(c.UserData, nil)
 	}
 	made, ok := l.rendered(n, "seed.yml", cloudConfigHeader)
-	if !ok || len(c.userData) == 0 {
+	if !ok || len(c.UserData) == 0 {
 		made.Name = UserData
 		return made, ok
 	}
-	return l.multipart(c.userData, &made)
+	return l.multipart(c.UserData, &made)
 }
 
 // cloudConfig returns the cloud-config of all keys of a seed file.
-func (l *loader) cloudConfig(c *config) *document.Node {
-	n := document.Map(c.pos)
-	if c.hostname.given() && l.For == ForEC2 {
-		host, _, dotted := strings.Cut(c.hostname.value, ".")
-		n.Set("hostname", document.Text(host, c.hostname.pos))
+func (l *loader) cloudConfig(c *seedfile.Config) *document.Node {
+	n := document.Map(c.Pos)
+	if c.Hostname.Given() && l.For == ForEC2 {
+		host, _, dotted := strings.Cut(c.Hostname.Value, ".")
+		n.Set("hostname", document.Text(host, c.Hostname.Pos))
 		if dotted {
-			n.Set("fqdn", document.Text(c.hostname.value, c.hostname.pos))
+			n.Set("fqdn", document.Text(c.Hostname.Value, c.Hostname.Pos))
 		}
 	}
-	if keys := l.keys(c.sshKeys, c.sshKeyFiles); keys != nil {
+	if keys := l.keys(c.SSHKeys, c.SSHKeyFiles); keys != nil {
 		n.Set("ssh_authorized_keys", keys)
 	}
 	var users, files, commands []*document.Node
-	for _, u := range c.users {
+	for _, u := range c.Users {
 		users = append(users, l.user(u))
 	}
-	for _, f := range c.files {
-		if item := l.file(f, c.users); item != nil {
+	for _, f := range c.Files {
+		if item := l.file(f, c.Users); item != nil {
 			files = append(files, item)
 		}
 	}
-	for _, u := range c.units {
+	for _, u := range c.Units {
 		if item := l.unitFile(u); item != nil {
 			files = append(files, item)
 		}
 	}
-	commands = unitCommands(c.units)
+	commands = unitCommands(c.Units)
 	for _, list := range []struct {
 		key   string
 		items []*document.Node
@@ -62,27 +63,27 @@ func (l *loader) cloudConfig(c *config) *document.Node {
 			n.Set(list.key, document.List(list.items[0].Pos, list.items...))
 		}
 	}
-	if c.growRoot.given {
+	if c.GrowRoot.Given {
 		mode := "off"
-		if c.growRoot.value {
+		if c.GrowRoot.Value {
 			mode = "auto"
 		}
-		grow := document.Map(c.growRoot.pos)
-		grow.Set("mode", document.Text(mode, c.growRoot.pos))
-		grow.Set("devices", document.List(c.growRoot.pos, document.Text("/", c.growRoot.pos)))
+		grow := document.Map(c.GrowRoot.Pos)
+		grow.Set("mode", document.Text(mode, c.GrowRoot.Pos))
+		grow.Set("devices", document.List(c.GrowRoot.Pos, document.Text("/", c.GrowRoot.Pos)))
 		n.Set("growpart", grow)
-		n.Set("resize_rootfs", document.Bool(c.growRoot.value, c.growRoot.pos))
+		n.Set("resize_rootfs", document.Bool(c.GrowRoot.Value, c.GrowRoot.Pos))
 	}
-	if c.cloudConfig != nil {
+	if c.CloudConfig != nil {
 		l.sameUsers(c)
-		l.merge(n, c.cloudConfig, "cloud_config")
+		l.merge(n, c.CloudConfig, "cloud_config")
 	}
 	return n
 }
 
 // sameUsers refuses a user that is both among users and in cloud_config.
-func (l *loader) sameUsers(c *config) {
-	list := c.cloudConfig.Get("users")
+func (l *loader) sameUsers(c *seedfile.Config) {
+	list := c.CloudConfig.Get("users")
 	if list == nil {
 		return
 	}
@@ -91,9 +92,9 @@ func (l *loader) sameUsers(c *config) {
 		if name == nil {
 			name = item
 		}
-		for _, u := range c.users {
-			if name.Kind == document.Scalar && name.Value == u.name.value {
-				l.problem(name.Pos, "cloud_config.users: user "+u.name.value+" is among the seed's users too", "put the two together")
+		for _, u := range c.Users {
+			if name.Kind == document.Scalar && name.Value == u.Name.Value {
+				l.problem(name.Pos, "cloud_config.users: user "+u.Name.Value+" is among the seed's users too", "put the two together")
 			}
 		}
 	}
@@ -109,16 +110,16 @@ func (l *loader) merge(n, from *document.Node, at string) {
 		case there.Kind == document.Sequence && e.Value.Kind == document.Sequence:
 			there.Items = append(slices.Clip(there.Items), e.Value.Items...)
 		case there.Kind == document.Mapping && e.Value.Kind == document.Mapping:
-			l.merge(there, e.Value, join(at, e.Key))
+			l.merge(there, e.Value, at+"."+e.Key)
 		case document.Same(there, e.Value):
 		default:
-			l.problem(e.Pos, join(at, e.Key)+" is set by another key of the seed too ("+there.Pos.String()+")", "remove one of the two")
+			l.problem(e.Pos, at+"."+e.Key+" is set by another key of the seed too ("+there.Pos.String()+")", "remove one of the two")
 		}
 	}
 }
 
 // keys returns the public keys of a user, nil where there are none.
-func (l *loader) keys(keys, files []text) *document.Node {
+func (l *loader) keys(keys, files []seedfile.Text) *document.Node {
 	list := document.List(Position{})
 	add := func(line string, pos Position) {
 		if what := checkKey(line); what != "" {
@@ -129,8 +130,8 @@ func (l *loader) keys(keys, files []text) *document.Node {
 		list.Items = append(list.Items, document.Text(line, pos))
 	}
 	for _, k := range keys {
-		if k.given() {
-			add(strings.TrimSpace(k.value), k.pos)
+		if k.Given() {
+			add(strings.TrimSpace(k.Value), k.Pos)
 		}
 	}
 	for _, name := range files {
@@ -161,49 +162,49 @@ func (l *loader) keys(keys, files []text) *document.Node {
 }
 
 // user returns a user as cc_users_groups takes it.
-func (l *loader) user(u user) *document.Node {
-	if u.name.value == "default" {
-		return document.Text("default", u.name.pos)
+func (l *loader) user(u seedfile.User) *document.Node {
+	if u.Name.Value == "default" {
+		return document.Text("default", u.Name.Pos)
 	}
-	n := document.Map(u.pos)
-	set := func(key string, t text) {
-		if t.given() {
-			n.Set(key, document.Text(t.value, t.pos))
+	n := document.Map(u.Pos)
+	set := func(key string, t seedfile.Text) {
+		if t.Given() {
+			n.Set(key, document.Text(t.Value, t.Pos))
 		}
 	}
-	set("name", u.name)
-	set("gecos", u.gecos)
-	set("primary_group", u.primaryGroup)
-	if len(u.groups) > 0 {
-		list := document.List(u.groups[0].pos)
-		for _, g := range u.groups {
-			list.Items = append(list.Items, document.Text(g.value, g.pos))
+	set("name", u.Name)
+	set("gecos", u.Gecos)
+	set("primary_group", u.PrimaryGroup)
+	if len(u.Groups) > 0 {
+		list := document.List(u.Groups[0].Pos)
+		for _, g := range u.Groups {
+			list.Items = append(list.Items, document.Text(g.Value, g.Pos))
 		}
 		n.Set("groups", list)
 	}
 	switch {
-	case u.sudo == nil:
-	case u.sudo.Tag != "!!bool" || u.sudo.Kind != document.Scalar:
-		n.Set("sudo", u.sudo)
-	case u.sudo.Value == "true":
-		n.Set("sudo", document.Text("ALL=(ALL) NOPASSWD:ALL", u.sudo.Pos))
+	case u.Sudo == nil:
+	case u.Sudo.Tag != "!!bool" || u.Sudo.Kind != document.Scalar:
+		n.Set("sudo", u.Sudo)
+	case u.Sudo.Value == "true":
+		n.Set("sudo", document.Text("ALL=(ALL) NOPASSWD:ALL", u.Sudo.Pos))
 	}
-	set("shell", u.shell)
-	set("homedir", u.home)
-	if u.uid.given() {
-		n.Set("uid", document.Int(decimal(u.uid.value), u.uid.pos))
+	set("shell", u.Shell)
+	set("homedir", u.Home)
+	if u.UID.Given() {
+		n.Set("uid", document.Int(decimal(u.UID.Value), u.UID.Pos))
 	}
-	if u.system.given {
-		n.Set("system", document.Bool(u.system.value, u.system.pos))
+	if u.System.Given {
+		n.Set("system", document.Bool(u.System.Value, u.System.Pos))
 	}
-	set("passwd", u.passwordHash)
+	set("passwd", u.PasswordHash)
 	switch {
-	case u.lockPassword.given:
-		n.Set("lock_passwd", document.Bool(u.lockPassword.value, u.lockPassword.pos))
-	case u.passwordHash.given():
-		n.Set("lock_passwd", document.Bool(false, u.passwordHash.pos))
+	case u.LockPassword.Given:
+		n.Set("lock_passwd", document.Bool(u.LockPassword.Value, u.LockPassword.Pos))
+	case u.PasswordHash.Given():
+		n.Set("lock_passwd", document.Bool(false, u.PasswordHash.Pos))
 	}
-	if keys := l.keys(u.sshKeys, u.sshKeyFiles); keys != nil {
+	if keys := l.keys(u.SSHKeys, u.SSHKeyFiles); keys != nil {
 		n.Set("ssh_authorized_keys", keys)
 	}
 	return n
@@ -219,43 +220,43 @@ func decimal(digits string) string {
 
 // file returns a file as cc_write_files takes it. One that belongs to a user of the seed is written after the users are
 // made.
-func (l *loader) file(f file, users []user) *document.Node {
-	n := document.Map(f.pos)
-	n.Set("path", document.Text(f.path.value, f.path.pos))
-	if !l.content(n, f.content, f.source, f.encoding.value == "base64") {
+func (l *loader) file(f seedfile.File, users []seedfile.User) *document.Node {
+	n := document.Map(f.Pos)
+	n.Set("path", document.Text(f.Path.Value, f.Path.Pos))
+	if !l.content(n, f.Content, f.Source, f.Encoding.Value == "base64") {
 		return nil
 	}
-	if f.owner.given() {
-		n.Set("owner", document.Text(f.owner.value, f.owner.pos))
+	if f.Owner.Given() {
+		n.Set("owner", document.Text(f.Owner.Value, f.Owner.Pos))
 	}
-	if f.mode.given() {
-		n.Set("permissions", document.Text(fmt.Sprintf("%04s", f.mode.value), f.mode.pos))
+	if f.Mode.Given() {
+		n.Set("permissions", document.Text(fmt.Sprintf("%04s", f.Mode.Value), f.Mode.Pos))
 	}
-	if f.append.given {
-		n.Set("append", document.Bool(f.append.value, f.append.pos))
+	if f.Append.Given {
+		n.Set("append", document.Bool(f.Append.Value, f.Append.Pos))
 	}
-	owner, _, _ := strings.Cut(f.owner.value, ":")
+	owner, _, _ := strings.Cut(f.Owner.Value, ":")
 	switch {
-	case f.deferred.given:
-		n.Set("defer", document.Bool(f.deferred.value, f.deferred.pos))
-	case slices.ContainsFunc(users, func(u user) bool { return u.name.value == owner && owner != "" && owner != "root" }):
-		n.Set("defer", document.Bool(true, f.owner.pos))
+	case f.Deferred.Given:
+		n.Set("defer", document.Bool(f.Deferred.Value, f.Deferred.Pos))
+	case slices.ContainsFunc(users, func(u seedfile.User) bool { return u.Name.Value == owner && owner != "" && owner != "root" }):
+		n.Set("defer", document.Bool(true, f.Owner.Pos))
 	}
 	return n
 }
 
 // content sets the content of a file, in base64 where it is not text.
-func (l *loader) content(n *document.Node, content, from text, isBase64 bool) bool {
-	data, pos := []byte(content.value), content.pos
+func (l *loader) content(n *document.Node, content, from seedfile.Text, isBase64 bool) bool {
+	data, pos := []byte(content.Value), content.Pos
 	if pos.File == "" {
 		pos = n.Pos // an empty file
 	}
-	if from.given() {
+	if from.Given() {
 		s, ok := l.read(from)
 		if !ok {
 			return false
 		}
-		data, pos = s.Data, from.pos
+		data, pos = s.Data, from.Pos
 	}
 	switch {
 	case isBase64:
@@ -278,27 +279,27 @@ func (l *loader) content(n *document.Node, content, from text, isBase64 bool) bo
 const unitFolder = "/etc/systemd/system"
 
 // unitFile returns the file of a unit or drop-in, nil where there is none to write.
-func (l *loader) unitFile(u unit) *document.Node {
-	if !u.content.given() && !u.source.given() {
+func (l *loader) unitFile(u seedfile.Unit) *document.Node {
+	if !u.Content.Given() && !u.Source.Given() {
 		return nil
 	}
-	n := document.Map(u.pos)
-	name := path.Join(unitFolder, u.name.value)
-	pos := u.name.pos
-	if u.dropin.given() {
-		name, pos = path.Join(unitFolder, u.name.value+".d", u.dropin.value), u.dropin.pos
+	n := document.Map(u.Pos)
+	name := path.Join(unitFolder, u.Name.Value)
+	pos := u.Name.Pos
+	if u.Dropin.Given() {
+		name, pos = path.Join(unitFolder, u.Name.Value+".d", u.Dropin.Value), u.Dropin.Pos
 	}
 	n.Set("path", document.Text(name, pos))
-	if !l.content(n, u.content, u.source, false) {
+	if !l.content(n, u.Content, u.Source, false) {
 		return nil
 	}
 	content := n.Get("content")
 	if n.Get("encoding") != nil || !hasSection(content.Value) {
-		l.problem(content.Pos, "unit "+u.name.value+" has no section", "write systemd's syntax, beginning with [Unit] or [Service]")
+		l.problem(content.Pos, "unit "+u.Name.Value+" has no section", "write systemd's syntax, beginning with [Unit] or [Service]")
 		return nil
 	}
-	if u.enable.value && !u.dropin.given() && !strings.Contains(content.Value, "[Install]") {
-		l.problem(u.enable.pos, "unit "+u.name.value+" has no section [Install], so it cannot be enabled", "add [Install] with WantedBy=multi-user.target, or remove enable")
+	if u.Enable.Value && !u.Dropin.Given() && !strings.Contains(content.Value, "[Install]") {
+		l.problem(u.Enable.Pos, "unit "+u.Name.Value+" has no section [Install], so it cannot be enabled", "add [Install] with WantedBy=multi-user.target, or remove enable")
 		return nil
 	}
 	n.Set("permissions", document.Text("0644", pos))
@@ -316,7 +317,7 @@ func hasSection(content string) bool {
 
 // unitCommands returns what systemctl is asked to do with units, as cc_runcmd takes it. Nothing is waited for: a unit
 // may be ordered after cloud-init itself.
-func unitCommands(units []unit) []*document.Node {
+func unitCommands(units []seedfile.Unit) []*document.Node {
 	var commands []*document.Node
 	run := func(pos Position, words ...string) {
 		list := document.List(pos)
@@ -325,24 +326,24 @@ func unitCommands(units []unit) []*document.Node {
 		}
 		commands = append(commands, list)
 	}
-	if i := slices.IndexFunc(units, func(u unit) bool { return u.content.given() || u.source.given() }); i >= 0 {
-		run(units[i].pos, "systemctl", "daemon-reload")
+	if i := slices.IndexFunc(units, func(u seedfile.Unit) bool { return u.Content.Given() || u.Source.Given() }); i >= 0 {
+		run(units[i].Pos, "systemctl", "daemon-reload")
 	}
 	for _, u := range units {
-		written := u.content.given() || u.source.given()
+		written := u.Content.Given() || u.Source.Given()
 		switch {
-		case u.enable.value:
-			run(u.enable.pos, "systemctl", "enable", u.name.value)
-		case u.enable.given && !written:
-			run(u.enable.pos, "systemctl", "disable", u.name.value)
+		case u.Enable.Value:
+			run(u.Enable.Pos, "systemctl", "enable", u.Name.Value)
+		case u.Enable.Given && !written:
+			run(u.Enable.Pos, "systemctl", "disable", u.Name.Value)
 		}
 		switch {
-		case u.start.value && u.dropin.given():
-			run(u.start.pos, "systemctl", "--no-block", "restart", u.name.value)
-		case u.start.value:
-			run(u.start.pos, "systemctl", "--no-block", "start", u.name.value)
-		case u.start.given && !written:
-			run(u.start.pos, "systemctl", "--no-block", "stop", u.name.value)
+		case u.Start.Value && u.Dropin.Given():
+			run(u.Start.Pos, "systemctl", "--no-block", "restart", u.Name.Value)
+		case u.Start.Value:
+			run(u.Start.Pos, "systemctl", "--no-block", "start", u.Name.Value)
+		case u.Start.Given && !written:
+			run(u.Start.Pos, "systemctl", "--no-block", "stop", u.Name.Value)
 		}
 	}
 	return commands

@@ -8,6 +8,7 @@ import (
 
 	"github.com/applbuild/applbuild/cidata/document"
 	"github.com/applbuild/applbuild/cidata/schema"
+	"github.com/applbuild/applbuild/cidata/seedfile"
 	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
@@ -183,7 +184,7 @@ func (l *loader) checkMetaData(s document.Source) {
 	case id.Kind != document.Scalar || id.Tag == "!!null" || id.Value == "":
 		l.problem(id.Pos, "instance-id is no text", "write a name")
 	}
-	if host := n.Get("local-hostname"); host != nil && (host.Kind != document.Scalar || !hostnameForm.MatchString(host.Value)) {
+	if host := n.Get("local-hostname"); host != nil && (host.Kind != document.Scalar || !seedfile.IsHostname(host.Value)) {
 		l.problem(host.Pos, "local-hostname is no host name", "use labels of up to 63 letters, digits and hyphens, joined by dots (RFC 1123)")
 	}
 }

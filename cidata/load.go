@@ -12,6 +12,7 @@ import (
 	"github.com/applbuild/applbuild/cidata/document"
 	"github.com/applbuild/applbuild/cidata/iso"
 	"github.com/applbuild/applbuild/cidata/schema"
+	"github.com/applbuild/applbuild/cidata/seedfile"
 	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
@@ -38,7 +39,7 @@ func Load(name string, o LoadOptions) (*Seed, error) {
 		o.readFile = readFile
 	}
 	if o.For != ForNoCloud && o.For != ForEC2 {
-		return nil, &Error{Position: flagged("for"), What: document.Quote(o.For) + " is not known", Do: "use " + ForEC2 + ", or leave it out"}
+		return nil, &Error{Position: seedfile.Flagged("for"), What: document.Quote(o.For) + " is not known", Do: "use " + ForEC2 + ", or leave it out"}
 	}
 	l := &loader{LoadOptions: o, dir: filepath.Dir(name), judge: schema.New(), top: Position{File: "the command line"}}
 	root := document.Map(l.top)
@@ -97,21 +98,21 @@ func (l *loader) problem(pos Position, what, do string) {
 }
 
 // read returns the file that t names.
-func (l *loader) read(t text) (document.Source, bool) {
-	if !t.given() {
+func (l *loader) read(t seedfile.Text) (document.Source, bool) {
+	if !t.Given() {
 		return document.Source{}, false
 	}
-	name := t.value
-	if !fromFlag(t.pos) && !filepath.IsAbs(name) {
+	name := t.Value
+	if !seedfile.FromFlag(t.Pos) && !filepath.IsAbs(name) {
 		name = filepath.Join(l.dir, filepath.FromSlash(name))
 	}
 	data, err := l.readFile(name)
 	if err != nil {
-		l.problems = append(l.problems, missing(t, err))
+		l.problems = append(l.problems, &Error{Position: t.Pos, What: fmt.Sprint("cannot be read: ", err), Do: "name a file that is there", Err: err})
 		return document.Source{}, false
 	}
 	if l.total += len(data); l.total > maxTotal {
-		l.problems = append(l.problems, &Error{Position: t.pos, What: "all files together are too large", Do: fmt.Sprintf("stay below %d MiB", maxTotal>>20), Err: ErrTooLarge})
+		l.problems = append(l.problems, &Error{Position: t.Pos, What: "all files together are too large", Do: fmt.Sprintf("stay below %d MiB", maxTotal>>20), Err: ErrTooLarge})
 		return document.Source{}, false
 	}
 	return document.Source{Name: name, Data: data, At: document.InFile(name)}, true
@@ -119,7 +120,7 @@ func (l *loader) read(t text) (document.Source, bool) {
 
 // multipart returns the files that names name as one user-data: a single one as it is, several as a MIME message. first
 // is a part to begin with, where there is one.
-func (l *loader) multipart(names []text, first *document.Source) (document.Source, bool) {
+func (l *loader) multipart(names []seedfile.Text, first *document.Source) (document.Source, bool) {
 	var parts []document.Source
 	if first != nil {
 		parts = append(parts, *first)
@@ -130,7 +131,7 @@ func (l *loader) multipart(names []text, first *document.Source) (document.Sourc
 			return document.Source{}, false
 		}
 		if len(s.Data) == 0 {
-			l.problem(name.pos, document.Quote(s.Name)+" is empty", "leave it out")
+			l.problem(name.Pos, document.Quote(s.Name)+" is empty", "leave it out")
 			return document.Source{}, false
 		}
 		parts = append(parts, s)
@@ -149,13 +150,12 @@ func (l *loader) multipart(names []text, first *document.Source) (document.Sourc
 
 // load makes the seed that root describes.
 func (l *loader) load(root *document.Node) (*Seed, error) {
-	if problems := l.Settings.lay(root); len(problems) > 0 {
+	if problems := l.Settings.Lay(root); len(problems) > 0 {
 		return nil, problems.Err()
 	}
 	l.netplanFlag(root)
-	d := &decoder{}
-	c := d.decode(root)
-	l.problems = append(l.problems, d.problems...)
+	c, problems := seedfile.Decode(root)
+	l.problems = append(l.problems, problems...)
 	if len(l.problems) > 0 {
 		return nil, l.problems.Err()
 	}
@@ -164,7 +164,7 @@ func (l *loader) load(root *document.Node) (*Seed, error) {
 	if s, ok := l.userData(c); ok {
 		sources[UserData] = s
 	}
-	if s, ok := l.multipart(c.vendorData, nil); ok {
+	if s, ok := l.multipart(c.VendorData, nil); ok {
 		sources[VendorData] = s
 	}
 	if s, ok := l.network(c); ok {
@@ -190,7 +190,7 @@ func (l *loader) load(root *document.Node) (*Seed, error) {
 
 // netplanFlag puts the file of --network in place of the seed file's network.
 func (l *loader) netplanFlag(root *document.Node) {
-	s, ok := l.read(text{l.Settings.Network, flagged("network")})
+	s, ok := l.read(seedfile.Text{Value: l.Settings.Network, Pos: seedfile.Flagged("network")})
 	if !ok {
 		return
 	}
@@ -205,11 +205,11 @@ func (l *loader) netplanFlag(root *document.Node) {
 }
 
 // network returns network-config.
-func (l *loader) network(c *config) (document.Source, bool) {
-	if c.network == nil {
-		return l.read(c.networkConfig)
+func (l *loader) network(c *seedfile.Config) (document.Source, bool) {
+	if c.Network == nil {
+		return l.read(c.NetworkConfig)
 	}
-	n := c.network
+	n := c.Network
 	if inner := n.Get("network"); inner != nil && len(n.Entries) == 1 && inner.Kind == document.Mapping {
 		n = inner
 	}
@@ -230,9 +230,9 @@ func (l *loader) rendered(n *document.Node, name, header string) (document.Sourc
 
 // metaData returns meta-data. It names the instance-id, by default the digest of all other files and of the rest of
 // meta-data.
-func (l *loader) metaData(c *config, others []File) (document.Source, bool) {
-	given, ok := l.read(c.metaData)
-	n := document.Map(c.pos)
+func (l *loader) metaData(c *seedfile.Config, others []File) (document.Source, bool) {
+	given, ok := l.read(c.MetaData)
+	n := document.Map(c.Pos)
 	if ok {
 		parsed, problems := document.ParseMerged(given.Data, given.At)
 		if len(problems) > 0 {
@@ -250,15 +250,15 @@ func (l *loader) metaData(c *config, others []File) (document.Source, bool) {
 	changed := false
 	for _, add := range []struct {
 		key   string
-		value text
-	}{{"local-hostname", c.hostname}, {"instance-id", c.instanceID}} {
+		value seedfile.Text
+	}{{"local-hostname", c.Hostname}, {"instance-id", c.InstanceID}} {
 		switch there := n.Get(add.key); {
-		case !add.value.given():
+		case !add.value.Given():
 		case there == nil:
-			n.Set(add.key, document.Text(add.value.value, add.value.pos))
+			n.Set(add.key, document.Text(add.value.Value, add.value.Pos))
 			changed = true
-		case there.Value != add.value.value:
-			l.problem(add.value.pos, "meta-data sets "+add.key+" too ("+there.Pos.String()+")", "remove one of the two")
+		case there.Value != add.value.Value:
+			l.problem(add.value.Pos, "meta-data sets "+add.key+" too ("+there.Pos.String()+")", "remove one of the two")
 		}
 	}
 	if n.Get("instance-id") == nil {
@@ -278,26 +278,26 @@ func (l *loader) metaData(c *config, others []File) (document.Source, bool) {
 }
 
 // extraFiles adds the further files.
-func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]document.Source) {
+func (l *loader) extraFiles(seed *Seed, c *seedfile.Config, sources map[string]document.Source) {
 	lower := map[string]bool{}
 	for _, name := range wellKnown {
 		lower[name] = true
 	}
-	for _, f := range c.extra {
-		name := f.path.value
+	for _, f := range c.Extra {
+		name := f.Path.Value
 		switch {
 		case !cleanPath(name):
-			l.problem(f.path.pos, "extra file "+document.Quote(name)+" is not a path inside of the seed", "write a relative path such as scripts/setup.sh, of up to seven parts and 200 characters")
+			l.problem(f.Path.Pos, "extra file "+document.Quote(name)+" is not a path inside of the seed", "write a relative path such as scripts/setup.sh, of up to seven parts and 200 characters")
 			continue
 		case lower[strings.ToLower(name)]:
-			l.problem(f.path.pos, "extra file "+document.Quote(name)+" is there twice", "give it another name; upper and lower case count as the same")
+			l.problem(f.Path.Pos, "extra file "+document.Quote(name)+" is there twice", "give it another name; upper and lower case count as the same")
 			continue
 		}
 		lower[strings.ToLower(name)] = true
-		s := document.Source{Name: name, Data: []byte(f.content.value), At: func(int, int) Position { return f.content.pos }}
-		if f.source.given() {
+		s := document.Source{Name: name, Data: []byte(f.Content.Value), At: func(int, int) Position { return f.Content.Pos }}
+		if f.Source.Given() {
 			var ok bool
-			if s, ok = l.read(f.source); !ok {
+			if s, ok = l.read(f.Source); !ok {
 				continue
 			}
 		}
@@ -308,16 +308,16 @@ func (l *loader) extraFiles(seed *Seed, c *config, sources map[string]document.S
 }
 
 // folders refuses a folder that is a file too, or is written in two ways: FAT does not tell upper from lower case.
-func (l *loader) folders(seed *Seed, c *config, files map[string]bool) {
+func (l *loader) folders(seed *Seed, c *seedfile.Config, files map[string]bool) {
 	spelled := map[string]string{}
 	for _, f := range seed.files {
 		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
 			lower := strings.ToLower(dir)
 			if files[lower] {
-				l.problem(c.pos, "extra file "+document.Quote(f.Path)+" lies below a file", "give one of them another name")
+				l.problem(c.Pos, "extra file "+document.Quote(f.Path)+" lies below a file", "give one of them another name")
 			}
 			if other := spelled[lower]; other != "" && other != dir {
-				l.problem(c.pos, "extra files lie in "+document.Quote(other)+" and "+document.Quote(dir), "write the folder in one way; upper and lower case count as the same")
+				l.problem(c.Pos, "extra files lie in "+document.Quote(other)+" and "+document.Quote(dir), "write the folder in one way; upper and lower case count as the same")
 			}
 			spelled[lower] = dir
 		}

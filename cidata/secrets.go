@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/applbuild/applbuild/cidata/document"
+	"github.com/applbuild/applbuild/cidata/seedfile"
 	"github.com/applbuild/applbuild/cidata/userdata"
 )
 
@@ -90,7 +91,7 @@ func plainPassword(value string) bool {
 	case "", "*", "!", "!!", "x", "R", "RANDOM":
 		return false
 	}
-	return !hashForm.MatchString(strings.TrimLeft(value, "!")) && !strings.Contains(value, "{{")
+	return !seedfile.IsPasswordHash(strings.TrimLeft(value, "!")) && !strings.Contains(value, "{{")
 }
 
 // passwordList judges chpasswd's list of USER:PASSWORD, one text or a list.

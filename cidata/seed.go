@@ -23,6 +23,7 @@ import (
 	"github.com/applbuild/applbuild/cidata/document"
 	"github.com/applbuild/applbuild/cidata/fat"
 	"github.com/applbuild/applbuild/cidata/iso"
+	"github.com/applbuild/applbuild/cidata/seedfile"
 )
 
 // Labels of a seed's file system (cloud-init, "NoCloud"). FAT has upper case only.
@@ -61,6 +62,9 @@ type (
 	Error    = document.Error // its cause matches ErrSecret, ErrTooLarge or nothing
 	Errors   = document.Errors
 )
+
+// Settings are values from a command line, laid over those of a seed file.
+type Settings = seedfile.Settings
 
 // A File is one file of a seed. Its path has no leading slash.
 type File struct {

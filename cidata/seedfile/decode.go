@@ -1,4 +1,4 @@
-package cidata
+package seedfile
 
 import (
 	"fmt"
@@ -9,35 +9,36 @@ import (
 	"github.com/applbuild/applbuild/rootfs/nearest"
 )
 
-// A text is a string of a seed file that knows its place.
-type text struct {
-	value string
-	pos   Position
+// A Text is a string of a seed file that knows its place.
+type Text struct {
+	Value string
+	Pos   document.Position
 }
 
-func (t text) given() bool { return t.value != "" }
+// Given reports whether the seed file has it.
+func (t Text) Given() bool { return t.Value != "" }
 
-// A truth is a boolean of a seed file that knows its place.
-type truth struct {
-	value, given bool
-	pos          Position
+// A Truth is a boolean of a seed file that knows its place.
+type Truth struct {
+	Value, Given bool
+	Pos          document.Position
 }
 
 // A key is one that a mapping of a seed file may have.
 type key struct {
 	name     string
-	into     any // *text, *[]text, *truth, **node or func(*node, string path)
+	into     any // *Text, *[]Text, *Truth, **node or func(*node, string path)
 	required bool
 }
 
 // A decoder fills a config from nodes and collects what does not fit.
-type decoder struct{ problems Errors }
+type decoder struct{ problems document.Errors }
 
-func (d *decoder) problem(pos Position, path, what, do string) {
+func (d *decoder) problem(pos document.Position, path, what, do string) {
 	if path != "" && !strings.HasPrefix(pos.File, "--") {
 		what = path + ": " + what
 	}
-	d.problems = append(d.problems, &Error{Position: pos, What: what, Do: do})
+	d.problems = append(d.problems, &document.Error{Position: pos, What: what, Do: do})
 }
 
 // mapping sets what keys name to what n holds.
@@ -90,16 +91,16 @@ func (d *decoder) value(n *document.Node, path string, into any) {
 		return
 	}
 	switch into := into.(type) {
-	case *text:
+	case *Text:
 		*into = d.text(n, path)
-	case *[]text:
+	case *[]Text:
 		*into = d.texts(n, path)
-	case *truth:
+	case *Truth:
 		if n.Kind != document.Scalar || n.Tag != "!!bool" {
 			d.problem(n.Pos, path, "is neither true nor false", "use true or false, without quotes")
 			return
 		}
-		*into = truth{strings.EqualFold(n.Value, "true"), true, n.Pos}
+		*into = Truth{strings.EqualFold(n.Value, "true"), true, n.Pos}
 	case **document.Node:
 		*into = n
 	case func(*document.Node, string):
@@ -108,7 +109,7 @@ func (d *decoder) value(n *document.Node, path string, into any) {
 }
 
 // text reads a string. A number or date is taken as it is written: mode: 0644 is the text 0644.
-func (d *decoder) text(n *document.Node, path string) text {
+func (d *decoder) text(n *document.Node, path string) Text {
 	switch {
 	case n.Kind != document.Scalar:
 		d.problem(n.Pos, path, "is "+n.Kind.String(), "write a single value")
@@ -121,21 +122,21 @@ func (d *decoder) text(n *document.Node, path string) text {
 	case n.Value == "" && !strings.HasSuffix(path, "content"):
 		d.problem(n.Pos, path, "is empty", "give it a value, or remove the key")
 	default:
-		return text{n.Value, n.Pos}
+		return Text{n.Value, n.Pos}
 	}
-	return text{}
+	return Text{}
 }
 
 // texts reads a list of strings; one string alone is a list of one.
-func (d *decoder) texts(n *document.Node, path string) []text {
+func (d *decoder) texts(n *document.Node, path string) []Text {
 	if n.Kind == document.Mapping {
 		d.problem(n.Pos, path, "is a mapping", "write a list")
 		return nil
 	}
 	if n.Kind == document.Scalar {
-		return []text{d.text(n, path)}
+		return []Text{d.text(n, path)}
 	}
-	list := make([]text, len(n.Items))
+	list := make([]Text, len(n.Items))
 	for i, item := range n.Items {
 		list[i] = d.text(item, fmt.Sprintf("%s[%d]", path, i))
 	}

@@ -1,10 +1,6 @@
-package cidata
+package seedfile
 
-import (
-	"fmt"
-
-	"github.com/applbuild/applbuild/cidata/document"
-)
+import "github.com/applbuild/applbuild/cidata/document"
 
 // Settings are values from a command line. They are laid over those of a seed file: single values replace, lists are
 // appended. Names of files are opened as they are.
@@ -23,10 +19,11 @@ type Settings struct {
 	Vagrant       string   // file with the public key of a user vagrant
 }
 
-func flagged(name string) Position { return Position{File: "--" + name} }
+// Flagged is the place of a value that the flag --name gives.
+func Flagged(name string) document.Position { return document.Position{File: "--" + name} }
 
-// lay lays the settings over root.
-func (s Settings) lay(root *document.Node) Errors {
+// Lay lays the settings over root, a seed file's mapping.
+func (s Settings) Lay(root *document.Node) document.Errors {
 	problems := s.layUsers(root)
 	for _, v := range []struct{ value, key, flag string }{
 		{s.InstanceID, "instance_id", "instance-id"},
@@ -35,17 +32,17 @@ func (s Settings) lay(root *document.Node) Errors {
 		{s.NetworkConfig, "network_config", "network-config"},
 	} {
 		if v.value != "" {
-			root.Set(v.key, document.Text(v.value, flagged(v.flag)))
+			root.Set(v.key, document.Text(v.value, Flagged(v.flag)))
 		}
 	}
 	if s.GrowRoot {
-		root.Set("grow_root", document.Bool(true, flagged("grow-root")))
+		root.Set("grow_root", document.Bool(true, Flagged("grow-root")))
 	}
 	for _, name := range s.UserData {
-		appendTo(root, "user_data", document.Text(name, flagged("user-data")))
+		appendTo(root, "user_data", document.Text(name, Flagged("user-data")))
 	}
 	for _, name := range s.VendorData {
-		appendTo(root, "vendor_data", document.Text(name, flagged("vendor-data")))
+		appendTo(root, "vendor_data", document.Text(name, Flagged("vendor-data")))
 	}
 	switch {
 	case s.NetworkConfig != "" && s.Network == "":
@@ -53,33 +50,33 @@ func (s Settings) lay(root *document.Node) Errors {
 	case s.Network != "" && s.NetworkConfig == "":
 		root.Remove("network_config")
 	case s.Network != "":
-		problems = append(problems, &Error{Position: flagged("network"), What: "--network-config is given too", Do: "leave one of the two out"})
+		problems = append(problems, &document.Error{Position: Flagged("network"), What: "--network-config is given too", Do: "leave one of the two out"})
 	}
 	return problems
 }
 
 // layUsers lays the users and their keys over root.
-func (s Settings) layUsers(root *document.Node) Errors {
-	var problems Errors
+func (s Settings) layUsers(root *document.Node) document.Errors {
+	var problems document.Errors
 	hasUsers := root.Get("users") != nil
 	switch {
 	case s.User != "":
 		u := namedUser(root, s.User, "user")
 		for _, name := range s.SSHKeyFiles {
-			appendTo(u, "ssh_key_files", document.Text(name, flagged("ssh-key")))
+			appendTo(u, "ssh_key_files", document.Text(name, Flagged("ssh-key")))
 		}
 		if s.PasswordHash != "" {
-			u.Set("password_hash", document.Text(s.PasswordHash, flagged("password-hash")))
+			u.Set("password_hash", document.Text(s.PasswordHash, Flagged("password-hash")))
 		}
 	case s.PasswordHash != "":
-		problems = append(problems, &Error{Position: flagged("password-hash"), What: "belongs to no user", Do: "add --user NAME"})
+		problems = append(problems, &document.Error{Position: Flagged("password-hash"), What: "belongs to no user", Do: "add --user NAME"})
 	default:
 		for _, name := range s.SSHKeyFiles {
-			appendTo(root, "ssh_key_files", document.Text(name, flagged("ssh-key")))
+			appendTo(root, "ssh_key_files", document.Text(name, Flagged("ssh-key")))
 		}
 	}
 	if s.Vagrant != "" {
-		appendTo(namedUser(root, "vagrant", "vagrant"), "ssh_key_files", document.Text(s.Vagrant, flagged("vagrant")))
+		appendTo(namedUser(root, "vagrant", "vagrant"), "ssh_key_files", document.Text(s.Vagrant, Flagged("vagrant")))
 	}
 	if users := root.Get("users"); users != nil && !hasUsers && (root.Get("ssh_keys") != nil || root.Get("ssh_key_files") != nil) {
 		// The keys are for the default user, whom a list of users would leave out.
@@ -103,7 +100,7 @@ func appendTo(n *document.Node, key string, item *document.Node) {
 
 // namedUser returns the item of users with this name, a new one where there is none.
 func namedUser(root *document.Node, name, flagName string) *document.Node {
-	pos := flagged(flagName)
+	pos := Flagged(flagName)
 	users := root.Get("users")
 	if users == nil {
 		users = document.List(pos)
@@ -127,10 +124,7 @@ func namedUser(root *document.Node, name, flagName string) *document.Node {
 	return u
 }
 
-// fromFlag reports whether a flag gave the value: file names in it are not relative to the seed file.
-func fromFlag(pos Position) bool { return pos.Line == 0 && len(pos.File) > 2 && pos.File[:2] == "--" }
-
-// missing is the error for a file that cannot be read.
-func missing(t text, err error) *Error {
-	return &Error{Position: t.pos, What: fmt.Sprint("cannot be read: ", err), Do: "name a file that is there", Err: err}
+// FromFlag reports whether a flag gave the value: file names in it are not relative to the seed file.
+func FromFlag(pos document.Position) bool {
+	return pos.Line == 0 && len(pos.File) > 2 && pos.File[:2] == "--"
 }
