@@ -180,3 +180,33 @@ func TestProgramsAreShell(t *testing.T) {
 		}
 	}
 }
+
+// A partition is full where the machine could not start on it: for want of blocks,
+// of which ext4 keeps a 50th for itself, or of files.
+func TestFullIsWithoutRoomForAStart(t *testing.T) {
+	_, rest, found := strings.Cut(stateProgram, "\nfull() {")
+	body, _, ended := strings.Cut(rest, "\n}\n")
+	if !found || !ended {
+		t.Fatal("the program has no function full")
+	}
+	for stat, want := range map[string]bool{
+		// Free blocks, bytes of a block, free files, files, blocks.
+		"100000 4096 5000 65536 300000": false,
+		"6144 4096 5000 65536 300000":   false,
+		"6143 4096 5000 65536 300000":   true,
+		"0 4096 5000 65536 300000":      true,
+		"100000 4096 512 65536 300000":  false,
+		"100000 4096 511 65536 300000":  true,
+		"100000 4096 0 65536 300000":    true,
+		"8847 1024 5000 8192 32768":     false,
+		"8846 1024 5000 8192 32768":     true,
+		"100000 4096 0 0 300000":        false, // btrfs counts no files
+		"2047 4096 0 0 0":               true,
+	} {
+		cmd := exec.Command("/bin/sh", "-euc", "mib=1048576\nstat() { echo "+stat+"; }\nfull() {"+body+"\n}\nfull /data && echo full || echo room")
+		out, err := cmd.CombinedOutput()
+		if got := string(out) == "full\n"; err != nil || got != want {
+			t.Errorf("%s: %s(%v), want full: %v", stat, out, err, want)
+		}
+	}
+}
