@@ -192,9 +192,12 @@ func (b *Builder) lockedImages(images []*containerImage, l *lock.Lock) (missing 
 	return missing
 }
 
-// readImages finds out which images the build lays down, and brings those that
-// come in files.
+// readImages finds out which images the build lays down, brings those that come
+// in files, and reads what else the recipe has for containers.
 func (img *build) readImages(ctx context.Context) (err error) {
+	if img.runFiles, err = readRunFiles(img.recipe.Containers); err != nil {
+		return img.recipe.Problem("containers", err.Error(), "", err)
+	}
 	if img.images, err = containerImages(img.recipe); err != nil || len(img.images) == 0 {
 		return err
 	}
@@ -248,8 +251,9 @@ type imageKey struct {
 
 // containerKey is what the key of the root has of its containers.
 type containerKey struct {
-	Runtime, Namespace string
-	Images             []imageKey
+	Recipe *recipes.Containers
+	Images []imageKey
+	Files  []runFile
 }
 
 func (img *build) containerKey() *containerKey {
@@ -257,7 +261,7 @@ func (img *build) containerKey() *containerKey {
 	if c == nil {
 		return nil
 	}
-	key := &containerKey{Runtime: c.Runtime, Namespace: c.Namespace}
+	key := &containerKey{Recipe: c, Files: img.runFiles}
 	for _, image := range img.images {
 		k := imageKey{Name: image.Reference().String(), Manifest: string(image.pin.Manifest), Index: string(image.pin.Index), SignedBy: image.pin.SignedBy}
 		if image.pin.SBOM != nil {

@@ -46,6 +46,7 @@ type build struct {
 	tools   *toolsTree
 
 	images   []*containerImage
+	runFiles []runFile        // for the containers' runtime, as the recipe has them
 	gatherer *gather.Gatherer // nil without images
 }
 

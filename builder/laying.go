@@ -135,16 +135,25 @@ func (img *build) openLayers(ctx context.Context, results map[containers.Digest]
 }
 
 // layContainers puts the images into the tree, as the recipe's runtime keeps
-// them.
+// them, and the units that start containers.
 func (img *build) layContainers(t *tree.Tree, layers map[containers.Digest]podman.Layer) error {
-	if len(img.images) == 0 {
+	if img.recipe.Containers == nil {
 		return nil
 	}
-	switch img.recipe.Containers.Runtime {
-	case recipes.Podman:
-		return img.layPodman(t, layers)
+	var needs []string
+	var err error
+	if len(img.images) > 0 {
+		switch img.recipe.Containers.Runtime {
+		case recipes.Podman:
+			err = img.layPodman(t, layers)
+		default:
+			err = fmt.Errorf("the container runtime %q is unknown", img.recipe.Containers.Runtime)
+		}
 	}
-	return fmt.Errorf("the container runtime %q is unknown", img.recipe.Containers.Runtime)
+	if err != nil {
+		return err
+	}
+	return img.layUnits(t, needs)
 }
 
 // layPodman writes podman's read-only image store, and where podman finds it.
