@@ -31,13 +31,16 @@ import (
 )
 
 // A served is a registry that skopeo and the test both talk to.
-type served struct{ host string }
+type served struct {
+	host      string
+	lookaside string // folder of OpenPGP signatures, which no registry keeps
+}
 
 func serve(t *testing.T) served {
 	t.Helper()
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
-	return served{strings.TrimPrefix(server.URL, "http://")}
+	return served{strings.TrimPrefix(server.URL, "http://"), t.TempDir()}
 }
 
 func (s served) get(ctx context.Context, name, path string) ([]byte, string, error) {
@@ -126,13 +129,14 @@ func (m *memory) realImage(t *testing.T, repository, tag string) containers.Dige
 
 // skopeo runs skopeo with a policy, on a registry without TLS that has
 // signatures beside its images.
-func skopeo(t *testing.T, policy string, arguments ...string) error {
+func (s served) skopeo(t *testing.T, policy string, arguments ...string) error {
 	t.Helper()
 	if _, err := exec.LookPath("skopeo"); err != nil {
 		t.Skip("SKIPPED: needs skopeo 1.9 or later (Debian package skopeo)")
 	}
 	dir := t.TempDir()
-	for name, text := range map[string]string{"policy.json": policy, "d/default.yaml": "default-docker:\n  use-sigstore-attachments: true\n"} {
+	registries := "default-docker:\n  use-sigstore-attachments: true\n  lookaside: file://" + s.lookaside + "\n"
+	for name, text := range map[string]string{"policy.json": policy, "d/default.yaml": registries} {
 		name = filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
@@ -198,7 +202,7 @@ func TestSkopeoSigns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err = skopeo(t, acceptAll, "--preserve-digests", "--sign-by-sigstore-private-key", filepath.Join(dir, "cosign.key"), "--sign-passphrase-file", filepath.Join(dir, "password"),
+	err = s.skopeo(t, acceptAll, "--preserve-digests", "--sign-by-sigstore-private-key", filepath.Join(dir, "cosign.key"), "--sign-passphrase-file", filepath.Join(dir, "password"),
 		"docker://"+s.host+"/source:1.4", "docker://"+s.host+"/team/web:1.4")
 	if disabled(err) {
 		t.Skip("SKIPPED: needs a skopeo with sigstore, as Debian 13's (package skopeo); Debian 12's is built without")
@@ -230,100 +234,4 @@ func TestSkopeoSigns(t *testing.T) {
 	if _, err := verifyKeys(t, s, img, ec(t, elliptic.P256())); !errors.Is(err, signature.ErrRejected) {
 		t.Errorf("with another key: %v", err)
 	}
-}
-
-// TestSkopeoJudgesAlike asks skopeo and the package about the same policies
-// and images.
-func TestSkopeoJudgesAlike(t *testing.T) {
-	s := serve(t)
-	k, other := ec(t, elliptic.P256()), ec(t, elliptic.P384())
-	name := s.host + "/team/web"
-	host, _, _ := strings.Cut(s.host, ":")
-	m := newMemory()
-	digest := m.realImage(t, "", "1.4")
-	unnamed, tagged, elsewhere := k.simple(t, digest, name), k.simple(t, digest, name+":1.4"), k.simple(t, digest, "vendor.example.com/product/web:1.4")
-	images := []struct {
-		name       string
-		signatures []signed
-	}{
-		{"unsigned", nil},
-		{"as-cosign", []signed{unnamed}},
-		{"with-tag", []signed{tagged}},
-		{"other-tag", []signed{k.simple(t, digest, name+":1.5")}},
-		{"by-digest", []signed{k.simple(t, digest, name+"@"+string(digest))}},
-		{"elsewhere", []signed{elsewhere}},
-		{"other-key", []signed{other.simple(t, digest, name+":1.4")}},
-		{"other-digest", []signed{k.simple(t, containers.DigestOf([]byte("x")), name+":1.4")}},
-		{"several", []signed{other.simple(t, digest, name), elsewhere, tagged}},
-		{"bad-name", []signed{k.simple(t, digest, "no name")}},
-		{"vendor-at-port", []signed{k.simple(t, digest, "vendor.example.com:5000/web:1.4")}},
-	}
-	identity := func(text string) string { return `{"default":[` + sigstore(k, `,"signedIdentity":`+text) + `]}` }
-	scopes := func(text string) string {
-		return `{"default":[{"type":"reject"}],"transports":{"docker":{` + text + `}}}`
-	}
-	policies := []string{
-		`{"default":[` + sigstore(k, "") + `]}`,
-		`{"default":[` + sigstore(k, "") + `,{"type":"insecureAcceptAnything"}]}`,
-		`{"default":[` + sigstore(k, "") + `,` + sigstore(other, `,"signedIdentity":{"type":"matchRepository"}`) + `]}`,
-		`{"default":[` + sigstore(k, "") + `,{"type":"reject"}]}`,
-		identity(`{"type":"matchExact"}`), identity(`{"type":"matchRepoDigestOrExact"}`), identity(`{"type":"matchRepository"}`),
-		identity(`{"type":"exactReference","dockerReference":"` + name + `:1.4"}`),
-		identity(`{"type":"exactReference","dockerReference":"` + name + `"}`),
-		identity(`{"type":"exactRepository","dockerRepository":"vendor.example.com/product/web"}`),
-		identity(`{"type":"exactRepository","dockerRepository":"vendor.example.com/product"}`),
-		identity(`{"type":"remapIdentity","prefix":"` + s.host + `/team","signedPrefix":"vendor.example.com/product"}`),
-		identity(`{"type":"remapIdentity","prefix":"` + s.host + `/team/web","signedPrefix":"vendor.example.com:5000/web"}`),
-		identity(`{"type":"remapIdentity","prefix":"` + s.host + `/tea","signedPrefix":"vendor.example.com/product"}`),
-		identity(`{"type":"remapIdentity","prefix":"` + host + `","signedPrefix":"vendor.example.com/product"}`),
-		identity(`{"type":"remapIdentity","prefix":"team/","signedPrefix":"vendor.example.com/product"}`),
-		identity(`{"type":"remapIdentity","prefix":"` + s.host + `/team","signedPrefix":"vendor"}`),
-		scopes(`"` + name + `:1.4":[{"type":"insecureAcceptAnything"}]`), scopes(`"` + name + `":[` + sigstore(k, "") + `]`),
-		scopes(`"` + s.host + `/team":[` + sigstore(k, "") + `],"":[{"type":"insecureAcceptAnything"}]`),
-		scopes(`"` + s.host + `":[{"type":"insecureAcceptAnything"}],"` + name + `":[{"type":"reject"}]`),
-		scopes(`"` + host + `":[{"type":"insecureAcceptAnything"}]`), scopes(`"*.0.1":[{"type":"insecureAcceptAnything"}]`), scopes(`"*.0.0.1":[{"type":"reject"}],"":[{"type":"insecureAcceptAnything"}]`),
-		`{"default":[]}`, `{"default":[{"type":"insecureAcceptAnything","x":1}]}`, `{"default":[{"type":"insecureAcceptAnything"}],"Default":[]}`,
-		`{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker":{"":[{"type":"reject"}],"":[{"type":"insecureAcceptAnything"}]}}}`,
-		`{"default":[` + sigstore(k, `,"keyPath":"/x"`) + `]}`, `{"default":[` + sigstore(k, `,"signedIdentity":null`) + `]}`,
-	}
-	verdicts, unjudged, able := map[bool]int{}, 0, true
-	for i, policy := range policies {
-		asked, references := images[2:3], []string{name + ":1.4"}
-		switch { // what a policy is about decides which images tell it from others
-		case i < 4:
-			asked = images
-		case i < 13 && !testing.Short():
-			asked = images[1:]
-		}
-		if i > 3 && i < 7 {
-			references = append(references, name+"@"+string(digest))
-		}
-		for _, image := range asked {
-			repository := newMemory()
-			repository.realImage(t, "", "1.4")
-			repository.tagSignatures("", digest, image.signatures...)
-			s.push(t, repository, "team/web")
-			for _, reference := range references {
-				if !able && strings.Contains(policy, "sigstoreSigned") {
-					unjudged++
-					continue
-				}
-				theirs := skopeo(t, policy, "docker://"+reference, "dir:"+filepath.Join(t.TempDir(), "out"))
-				if disabled(theirs) {
-					able = false
-					unjudged++
-					continue
-				}
-				v, ours := signature.NewPolicy([]byte(policy), noKeys)
-				if ours == nil {
-					_, ours = v.Verify(t.Context(), s, signature.Image{Reference: reference, Digest: digest})
-				}
-				verdicts[ours == nil]++
-				if (ours == nil) != (theirs == nil) {
-					t.Errorf("%s of %s under %s:\nhere: %v\n%v", reference, image.name, policy, ours, theirs)
-				}
-			}
-		}
-	}
-	t.Logf("asked skopeo too: %d accepted, %d refused, %d not judged by a skopeo without sigstore", verdicts[true], verdicts[false], unjudged)
 }
