@@ -1,11 +1,16 @@
 package recipes
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// containerNames refuses names that several containers have.
+// ownUnits are units that containers need or that start before them, without .service.
+var ownUnits = []string{"docker", "containerd", "podman", "nftables", "dbus", "netavark", "ssh"}
+
+// containerNames refuses names that several containers have, or a unit of the system.
 func (c *checker) containerNames(run []Container) {
 	first := map[string]int{}
 	for i, r := range run {
@@ -15,6 +20,12 @@ func (c *checker) containerNames(run []Container) {
 			continue
 		}
 		first[r.Name] = i
+		if slices.Contains(ownUnits, r.Name) || strings.HasPrefix(r.Name, "systemd-") || strings.HasPrefix(r.Name, "applbuild-") {
+			c.add(at, r.Name+".service is a unit of the system's own", "use another name")
+		}
+		if r.Name == cmp.Or(r.Network, sharedNetwork)+"-network" {
+			c.add(at, r.Name+".service is the unit of a network", "use another name")
+		}
 	}
 }
 

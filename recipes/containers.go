@@ -23,6 +23,9 @@ const (
 	NetworkNone = "none"
 )
 
+// sharedNetwork is the network of containers that name none.
+const sharedNetwork = "appliance"
+
 // Containers says which containers the appliance has, and what runs them.
 type Containers struct {
 	Runtime   string           `json:"runtime" doc:"What runs the containers. Its packages come with it." enum:"podman,docker,containerd" default:"podman"`
@@ -32,7 +35,7 @@ type Containers struct {
 	Pull      string           `json:"pull" doc:"What is fetched at run time: nothing, images that are missing on the disk, or every image whenever its container starts. With never, each container's image must be among images." enum:"never,missing,always" default:"never"`
 	PlainHTTP []string         `json:"plain_http,omitempty" doc:"Registries that may be asked without TLS while the image is built, as HOST or HOST:PORT. localhost may always be." merge:"append" scalar:"true" pattern:"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\\[[0-9A-Fa-f:]+\\])(:[0-9]{1,5})?$" want:"write HOST or HOST:PORT" example:"registry.lan:5000"`
 	Run       []Container      `json:"run,omitempty" doc:"Containers that start with the machine." merge:"name"`
-	Quadlets  []string         `json:"quadlets,omitempty" doc:"Folders of podman's quadlet files, or such files, that are used as they are, relative to this recipe. For podman 4.4 and later." merge:"append" scalar:"true" example:"quadlets"`
+	Quadlets  []string         `json:"quadlets,omitempty" doc:"Folders of podman's quadlet files, or such files, that are used as they are, relative to this recipe. For podman 4.8 and later." merge:"append" scalar:"true" example:"quadlets"`
 	Compose   string           `json:"compose,omitempty" doc:"A compose file whose services start with the machine, relative to this recipe. For docker." example:"docker-compose.yml"`
 
 	QuadletFiles []string `json:"-"` // Quadlets as paths to open
@@ -105,21 +108,14 @@ func (i *ContainerImage) Reference() Reference {
 	return ref
 }
 
-// Image returns the image on the disk that ref names, or nil. A reference with a tag and a digest is looked for by
-// both where an image has both, else by its tag.
+// Image returns the image on the disk that ref names, or nil: by what it is called on the machine, as it stands in
+// images, or by the digest that it has there.
 func (c *Containers) Image(ref Reference) *ContainerImage {
 	for i := range c.Images {
 		image := &c.Images[i]
-		named := ref
-		if image.Layout == "" && image.Ref == ref {
-			return image
-		}
-		if image.Layout != "" || image.Ref.Digest == "" {
-			if named.Tag != "" && named.Digest != "" {
-				continue
-			}
-		}
-		if image.Reference() == named {
+		untagged := image.Ref
+		untagged.Tag = ""
+		if ref == image.Reference() || ref == image.Ref || ref.Digest != "" && ref == untagged {
 			return image
 		}
 	}

@@ -119,7 +119,7 @@ func TestAPinnedTagIsCalledByTheTag(t *testing.T) {
 	r := load(t, files{"r.yml": head + `
 containers:
   images: ["a.b/c:1@sha256:` + digest + `"]
-  run: [{name: one, image: "a.b/c:1"}, {name: two, image: "a.b/c:1@sha256:` + digest + `"}]
+  run: [{name: one, image: "a.b/c:1"}, {name: two, image: "a.b/c:1@sha256:` + digest + `"}, {name: three, image: "a.b/c@sha256:` + digest + `"}]
 `})
 	for _, run := range r.Containers.Run {
 		if run.Image.String() != "a.b/c:1" {

@@ -25,13 +25,16 @@ func generator(t *testing.T) string {
 	return ""
 }
 
-// generate returns the services that podman makes of a machine's quadlets.
-func generate(t *testing.T, m units.Machine) map[string]string {
+const systemFolder = "usr/share/containers/systemd"
+
+// generate returns the services that podman makes of a machine's quadlets in
+// folder, which is that of the system or of a user.
+func generate(t *testing.T, m units.Machine, folder string, flags ...string) map[string]string {
 	t.Helper()
 	quadlet, root := generator(t), t.TempDir()
 	write(t, root, make(t, m))
-	run := exec.Command(quadlet, "-dryrun")
-	run.Env = append(os.Environ(), "QUADLET_UNIT_DIRS="+filepath.Join(root, "usr/share/containers/systemd"))
+	run := exec.Command(quadlet, append(flags, "-dryrun")...)
+	run.Env = append(os.Environ(), "QUADLET_UNIT_DIRS="+filepath.Join(root, folder))
 	var stderr bytes.Buffer
 	run.Stderr = &stderr
 	out, err := run.Output()
@@ -71,7 +74,7 @@ func words(t *testing.T, service string) []string {
 func TestPodmanReadsTheQuadletsAsTheyAreMeant(t *testing.T) {
 	m := machines()["podman-5.4"]
 	c := full()
-	services := generate(t, m)
+	services := generate(t, m, systemFolder)
 	web := services["web.service"]
 	got := words(t, web)
 	has := func(list ...string) {
@@ -118,10 +121,25 @@ func TestPodmanReadsTheQuadletsAsTheyAreMeant(t *testing.T) {
 	}
 }
 
+func TestPodmanReadsTheQuadletsOfAUser(t *testing.T) {
+	services := generate(t, machines()["podman-5.4-rootless"], "etc/containers/systemd/users/1001", "-user")
+	for _, name := range []string{"own.service", "alone.service", "appliance-network.service"} {
+		if services[name] == "" {
+			t.Errorf("there is no %s in %v", name, services)
+		}
+		if strings.Contains(services[name], "network-online") {
+			t.Errorf("%s waits for the network:\n%s", name, services[name])
+		}
+	}
+	if got := words(t, services["own.service"]); !slices.Contains(got, "/data/own:/own") || !slices.Contains(got, "appliance") {
+		t.Errorf("own.service runs %q", got)
+	}
+}
+
 // TestServicesOfAnOlderPodmanDoTheSame compares the services for a podman
 // without quadlets with what a later podman makes of the quadlets.
 func TestServicesOfAnOlderPodmanDoTheSame(t *testing.T) {
-	services := generate(t, machines()["podman-5.4"])
+	services := generate(t, machines()["podman-5.4"], systemFolder)
 	for _, f := range make(t, machines()["podman-4.3"]) {
 		name := filepath.Base(f.Path)
 		if f.Link != "" || !strings.HasSuffix(name, ".service") || strings.HasSuffix(name, "-network.service") {
@@ -209,10 +227,8 @@ func verify(t *testing.T, analyze, root string, m units.Machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		out, err := exec.Command(analyze, "--root="+root, "--recursive-errors=no", "--man=no", "verify", name).CombinedOutput()
-		if err != nil || len(bytes.TrimSpace(out)) > 0 {
-			t.Errorf("%s: %v\n%s", filepath.Base(name), err, out)
-		}
+	args := append([]string{"--root=" + root, "--recursive-errors=no", "--man=no", "verify"}, names...)
+	if out, err := exec.Command(analyze, args...).CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
