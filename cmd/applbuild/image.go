@@ -22,6 +22,7 @@ func imageCommand(s *settings) *cobra.Command {
 		Long: `image builds the recipe's disk and writes, into one folder, all of these or none:
 
     NAME_VERSION_ARCH.raw            the disk, with holes where nothing is
+    NAME_VERSION_ARCH.oci.tar        the root as a container image (output.formats: oci)
     NAME_VERSION_ARCH.efi            its unified kernel image
     NAME_VERSION_ARCH.roothash       the root hash of its dm-verity tree
     NAME_VERSION_ARCH.manifest.json  packages, partitions, digests
