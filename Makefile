@@ -15,7 +15,7 @@ TEST_PACKAGES := gcc libc6-dev git ca-certificates curl \
 	xfsprogs btrfs-progs \
 	xorriso genisoimage libarchive-tools cloud-image-utils \
 	openssh-client poppler-utils zbar-tools age gnupg python3 \
-	skopeo
+	skopeo podman crun docker.io containerd
 
 .PHONY: image build test unit integration lint install-test-packages bench fuzz soak clean
 
@@ -52,8 +52,8 @@ unit:
 # All tests: real archives, oracles, boots. Packages that boot machines come last
 # and one at a time, because boots are timed. What is skipped is listed, with the
 # reason; CI may skip what a machine cannot have (KVM, a host program's newer
-# feature), nothing else.
-MAY_SKIP := KVM is missing|has no zstd|run as an ordinary user|kernel has no|has no DETERMINISTIC_SEED
+# feature or version), nothing else.
+MAY_SKIP := KVM is missing|has no zstd|run as an ordinary user|kernel has no|has no DETERMINISTIC_SEED|generator for quadlets is missing|plugin compose is missing
 BOOTING  := /builder/vm$$|/cmd/applbuild$$
 
 integration:
