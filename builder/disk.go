@@ -260,6 +260,9 @@ func (img *build) describeImage(ctx context.Context, set *output.Set, plan *disk
 			}
 		}
 	}
+	if err := img.writeContainers(ctx, set, m, made.root); err != nil {
+		return err
+	}
 	files, err := set.Seal(ctx)
 	if err != nil {
 		return err

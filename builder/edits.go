@@ -70,6 +70,9 @@ func readEdits(ctx context.Context, r *recipes.Recipe, l *lock.Lock) (*edits, er
 		Users:   r.Users, Units: r.Units, Remove: r.Remove,
 		Boots: r.Boot.Loader != recipes.LoaderNone,
 	}
+	if r.Containers != nil && len(r.Containers.Images) > 0 {
+		e.Image[osReleaseContainers] = r.Containers.Runtime
+	}
 	if !r.Output.Has(recipes.FormatRaw) {
 		e.Hostname, e.Overlay = "", containerOverlay(e.Overlay) // a runtime names the container
 	}

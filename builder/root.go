@@ -68,6 +68,9 @@ func (img *build) root(ctx context.Context, base *store.Result, unpacked map[con
 		if err := img.layContainers(t, layers); err != nil {
 			return fmt.Errorf("containers: %w", err)
 		}
+		if err := img.listContainers(ctx, t, d); err != nil {
+			return err
+		}
 		release, err := t.ReadFile("etc/os-release")
 		if err != nil {
 			return fmt.Errorf("the tree has no os-release: %w: add the package base-files", err)
