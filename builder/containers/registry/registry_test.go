@@ -182,11 +182,8 @@ func (h *hub) image(t *testing.T, repo, tag string, p containers.Platform, docke
 // archive is a tar archive of one file that does not compress.
 func archive(t *testing.T, seed uint64, size int) []byte {
 	t.Helper()
-	random := rand.New(rand.NewPCG(seed, 0))
 	data := make([]byte, size)
-	for i := range data {
-		data[i] = byte(random.Uint32())
-	}
+	rand.NewChaCha8([32]byte{byte(seed)}).Read(data)
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	if err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("file-%d", seed), Mode: 0o644, Size: int64(size)}); err != nil {
@@ -203,9 +200,13 @@ func compress(t *testing.T, mediaType string, data []byte) []byte {
 	var w io.WriteCloser
 	switch {
 	case strings.HasSuffix(mediaType, "gzip"):
-		w = gzip.NewWriter(&buf)
+		gz, err := gzip.NewWriterLevel(&buf, gzip.NoCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = gz
 	case strings.HasSuffix(mediaType, "zstd"):
-		enc, err := zstd.NewWriter(&buf, zstd.WithEncoderConcurrency(1))
+		enc, err := zstd.NewWriter(&buf, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(64<<10))
 		if err != nil {
 			t.Fatal(err)
 		}
