@@ -30,7 +30,7 @@ func TestClientsKnowTheirFlags(t *testing.T) {
 				t.Skipf("%s is missing: install podman, docker.io and containerd", test.program)
 			}
 			ran := 0
-			for _, f := range make(t, machines()[test.machine]) {
+			for _, f := range filesOf(t, machines()[test.machine]) {
 				for line := range strings.Lines(string(f.Data)) {
 					_, start, is := strings.Cut(strings.TrimSpace(line), "=/usr/bin/"+test.program+" ")
 					if !is || !strings.Contains(start, "run ") || strings.Contains(start, "=/bin/sh") {
@@ -73,7 +73,7 @@ func TestComposeKnowsItsFlags(t *testing.T) {
 	if err := os.WriteFile(file, []byte("services: {web: {image: web}}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range make(t, units.Machine{Runtime: units.Docker, Pull: "never", Compose: file, Plugin: true}) {
+	for _, f := range filesOf(t, units.Machine{Runtime: units.Docker, Pull: "never", Compose: file, Plugin: true}) {
 		for line := range strings.Lines(string(f.Data)) {
 			if start, is := strings.CutPrefix(strings.TrimSpace(line), "ExecStart=/usr/bin/docker "); is {
 				runs(t, "docker", []string{"--host=unix:///nobody"}, split(t, start), "daemon")

@@ -32,7 +32,7 @@ const systemFolder = "usr/share/containers/systemd"
 func generate(t *testing.T, m units.Machine, folder string, flags ...string) map[string]string {
 	t.Helper()
 	quadlet, root := generator(t), t.TempDir()
-	write(t, root, make(t, m))
+	write(t, root, filesOf(t, m))
 	run := exec.Command(quadlet, append(flags, "-dryrun")...)
 	run.Env = append(os.Environ(), "QUADLET_UNIT_DIRS="+filepath.Join(root, folder))
 	var stderr bytes.Buffer
@@ -140,7 +140,7 @@ func TestPodmanReadsTheQuadletsOfAUser(t *testing.T) {
 // without quadlets with what a later podman makes of the quadlets.
 func TestServicesOfAnOlderPodmanDoTheSame(t *testing.T) {
 	services := generate(t, machines()["podman-5.4"], systemFolder)
-	for _, f := range make(t, machines()["podman-4.3"]) {
+	for _, f := range filesOf(t, machines()["podman-4.3"]) {
 		name := filepath.Base(f.Path)
 		if f.Link != "" || !strings.HasSuffix(name, ".service") || strings.HasSuffix(name, "-network.service") {
 			continue
@@ -188,7 +188,7 @@ func TestSystemdFindsNothingWrong(t *testing.T) {
 	}
 	for name, m := range machines() {
 		t.Run(name, func(t *testing.T) {
-			root, list := t.TempDir(), make(t, m)
+			root, list := t.TempDir(), filesOf(t, m)
 			for i := range list { // a user's units are read in a root only as the system's
 				list[i].Path = strings.Replace(list[i].Path, "usr/lib/systemd/user/", "usr/lib/systemd/system/", 1)
 			}

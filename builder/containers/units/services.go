@@ -70,15 +70,15 @@ func networkUnit(name string) string { return name + "-network.service" }
 func (w *writer) networkService(name string) *unit {
 	u := &unit{}
 	u.set("Unit", "Description", "Network "+name+" of Containers")
-	make := podmanProgram + " network exists " + name + " || exec " + podmanProgram + " network create " + name
+	create := podmanProgram + " network exists " + name + " || exec " + podmanProgram + " network create " + name
 	if w.machine.Runtime == Docker {
-		make = dockerProgram + " network inspect " + name + " >/dev/null 2>&1 || exec " + dockerProgram + " network create " + name
+		create = dockerProgram + " network inspect " + name + " >/dev/null 2>&1 || exec " + dockerProgram + " network create " + name
 		u.set("Unit", "Requires", "docker.service")
 		u.set("Unit", "After", "docker.service")
 	}
 	u.set("Service", "Type", "oneshot")
 	u.set("Service", "RemainAfterExit", "yes")
-	u.set("Service", "ExecStart", command("/bin/sh", "-c", make))
+	u.set("Service", "ExecStart", command("/bin/sh", "-c", create))
 	return u
 }
 

@@ -75,7 +75,7 @@ func machines() map[string]units.Machine {
 	}
 }
 
-func make(t *testing.T, m units.Machine) []units.File {
+func filesOf(t *testing.T, m units.Machine) []units.File {
 	t.Helper()
 	list, err := units.Make(m)
 	if err != nil {
@@ -88,7 +88,7 @@ func TestUnitsAreThoseOfTheGoldenFiles(t *testing.T) {
 	for name, m := range machines() {
 		t.Run(name, func(t *testing.T) {
 			var got bytes.Buffer
-			for _, f := range make(t, m) {
+			for _, f := range filesOf(t, m) {
 				if f.Link != "" {
 					fmt.Fprintf(&got, "-- %s -> %s --\n", f.Path, f.Link)
 					continue
