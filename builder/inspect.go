@@ -33,7 +33,9 @@ type Inspection struct {
 	RootHash   string             `json:"root_hash,omitempty"` // from the kernel's command line
 	Kernels    []KernelInfo       `json:"kernels,omitempty"`
 	Manifest   *manifest.Manifest `json:"manifest,omitempty"` // of the file beside the image
-	Problems   []string           `json:"problems,omitempty"`
+	// Containers are left to whoever has a Builder: see Builder.Containers.
+	Containers []manifest.Container `json:"containers,omitempty"`
+	Problems   []string             `json:"problems,omitempty"`
 }
 
 // PartitionInfo is one partition.

@@ -18,7 +18,8 @@ func inspectCommand(s *settings) *cobra.Command {
 		Use:   "inspect RECIPE|IMAGE.raw",
 		Short: "Show what is on a disk",
 		Long: `inspect shows a disk's partitions, its root hash, the sections of its unified
-kernel images and, from the manifest beside it, its packages. Nothing is mounted.`,
+kernel images, its container images and, from the manifest beside it, its packages.
+Nothing is mounted.`,
 		Args: exactly(1, "one recipe or disk"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			image, _, err := s.diskOf(args[0], dir)
@@ -28,6 +29,18 @@ kernel images and, from the manifest beside it, its packages. Nothing is mounted
 			in, err := builder.Inspect(cmd.Context(), image)
 			if err != nil {
 				return err
+			}
+			if in.HasContainers() {
+				err := s.withBuilder(cmd.Context(), func(b *builder.Builder, _ *progress) (err error) {
+					in.Containers, err = b.Containers(cmd.Context(), image)
+					return err
+				})
+				if cmd.Context().Err() != nil {
+					return err
+				}
+				if err != nil {
+					in.Problems = append(in.Problems, "its container images: "+err.Error())
+				}
 			}
 			if asJSON {
 				return writeJSON(s.stdout, in)
@@ -75,6 +88,15 @@ func showInspection(w io.Writer, in *builder.Inspection, packages bool) error {
 			for _, p := range in.Manifest.Packages {
 				fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", p.Name, p.Version, p.Architecture, byteText(p.InstalledSize))
 			}
+		}
+	}
+	if len(in.Containers) > 0 {
+		fmt.Fprintln(t)
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		if err := showContainers(w, in.Containers); err != nil {
+			return err
 		}
 	}
 	for _, problem := range in.Problems {

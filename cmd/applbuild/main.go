@@ -117,7 +117,7 @@ appliance with a read-only dm-verity root and a unified kernel image.
 	s.globalFlags(root.PersistentFlags())
 	root.AddCommand(
 		imageCommand(s), lockCommand(s), fetchCommand(s), bootCommand(s), testCommand(s),
-		inspectCommand(s), verifyCommand(s), schemaCommand(s), initCommand(s), versionCommand(s), cidataCommand(s),
+		inspectCommand(s), containersCommand(s), verifyCommand(s), schemaCommand(s), initCommand(s), versionCommand(s), cidataCommand(s),
 	)
 	return root
 }
