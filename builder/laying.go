@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/applbuild/applbuild/builder/containers"
+	"github.com/applbuild/applbuild/builder/containers/docker"
 	"github.com/applbuild/applbuild/builder/containers/layer"
 	"github.com/applbuild/applbuild/builder/containers/podman"
 	"github.com/applbuild/applbuild/builder/store"
@@ -146,6 +148,8 @@ func (img *build) layContainers(t *tree.Tree, layers map[containers.Digest]podma
 		switch img.recipe.Containers.Runtime {
 		case recipes.Podman:
 			err = img.layPodman(t, layers)
+		case recipes.Docker:
+			err = img.layDocker(t, layers)
 		default:
 			err = fmt.Errorf("the container runtime %q is unknown", img.recipe.Containers.Runtime)
 		}
@@ -175,6 +179,31 @@ func (img *build) layPodman(t *tree.Tree, layers map[containers.Digest]podman.La
 	}
 	conf := podman.StorageConf("/var/lib/containers/storage", "/"+podman.Prefix)
 	return t.WriteFile(podman.SystemConfig, conf, 0o644, 0, 0)
+}
+
+// layDocker writes docker's images below the root, and what tells docker of them.
+func (img *build) layDocker(t *tree.Tree, layers map[containers.Digest]podman.Layer) error {
+	var list []docker.Image
+	unpacked := map[containers.Digest]docker.Layer{}
+	for _, image := range img.images {
+		list = append(list, docker.Image{Image: image.image, Names: []string{image.Reference().String()}})
+		for _, l := range image.image.Layers {
+			unpacked[l.DiffID] = docker.Layer{TarSplit: layers[l.Digest].TarSplit, Tree: layers[l.Digest].Tree}
+		}
+	}
+	store := docker.Store{}
+	if err := store.Write(t, list, unpacked); err != nil {
+		return err
+	}
+	existing, err := t.ReadFile(docker.Config)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	conf, err := store.Configure(existing)
+	if err != nil {
+		return err
+	}
+	return t.WriteFile(docker.Config, conf, 0o644, 0, 0)
 }
 
 // index is the list of platforms that an image was chosen from, nil where there

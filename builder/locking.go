@@ -77,9 +77,10 @@ func (in lockInputs) digest() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// wanted is what the recipe asks for by name: its packages and the kernel.
+// wanted is what the recipe asks for by name: its packages, what its containers'
+// runtime needs, and the kernel.
 func wanted(recipe *recipes.Recipe, release *distro.Release) []string {
-	names := slices.Clone(recipe.Packages)
+	names := append(slices.Clone(recipe.Packages), runtimePackages(recipe)...)
 	if recipe.Kernel.None() {
 		return names
 	}

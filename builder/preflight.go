@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/applbuild/applbuild/builder/containers/units"
 	"github.com/applbuild/applbuild/builder/lock"
 	"github.com/applbuild/applbuild/recipes"
 	"github.com/applbuild/applbuild/rootfs/distro"
@@ -46,7 +47,24 @@ func (b *Builder) preflight(ctx context.Context, recipe *recipes.Recipe) error {
 		return recipe.Problem("architecture", fmt.Sprintf("this machine is %s and runs no programs of %s", b.settings.HostArch, recipe.Architecture),
 			"install qemu-user-static (binfmt), or build on such a machine", nil)
 	}
+	if err := checkContainers(recipe); err != nil {
+		return err
+	}
 	return sandbox.Check(ctx, sandbox.Range)
+}
+
+// checkContainers refuses containers that the release cannot run, or whose images
+// are not on the disk.
+func checkContainers(recipe *recipes.Recipe) error {
+	c := recipe.Containers
+	if c == nil {
+		return nil
+	}
+	_, err := units.Packages(units.Wanted{Runtime: c.Runtime, Distribution: recipe.Distribution, Release: recipe.Release})
+	if err != nil {
+		return recipe.Problem("containers.runtime", err.Error(), "", err)
+	}
+	return checkRunFiles(recipe)
 }
 
 // emulates says whether the kernel runs another architecture's programs

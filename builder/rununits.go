@@ -30,6 +30,7 @@ type runFile struct {
 	Path   string // on the machine, without a leading slash
 	SHA256 string
 
+	name string // of the recipe's file
 	data []byte
 }
 
@@ -54,7 +55,7 @@ func readRunFiles(c *recipes.Containers) ([]runFile, error) {
 			return fmt.Errorf("%s: more than %d files", source, maxRunFiles)
 		}
 		sum := sha256.Sum256(data)
-		list = append(list, runFile{Path: target, SHA256: hex.EncodeToString(sum[:]), data: data})
+		list = append(list, runFile{Path: target, SHA256: hex.EncodeToString(sum[:]), name: source, data: data})
 		return nil
 	}
 	for _, source := range c.QuadletFiles {
@@ -88,6 +89,69 @@ func readRunFiles(c *recipes.Containers) ([]runFile, error) {
 		}
 	}
 	return list, nil
+}
+
+// checkRunFiles refuses quadlets and compose files that could not run from what is
+// on the disk.
+func checkRunFiles(r *recipes.Recipe) error {
+	files, err := readRunFiles(r.Containers)
+	if err != nil {
+		return r.Problem("containers", err.Error(), "", err)
+	}
+	for _, f := range files {
+		given := units.Given{Name: f.name, Data: f.data, Never: r.Containers.Pull == recipes.PullNever, Image: func(text string) error {
+			ref, err := recipes.ParseReference(text)
+			if err != nil || r.Containers.Pull != recipes.PullNever {
+				return err
+			}
+			if r.Containers.Image(ref) == nil {
+				return fmt.Errorf("image %s is not on the disk, and nothing is fetched at run time", ref)
+			}
+			return nil
+		}}
+		check := units.CheckQuadlet
+		if f.Path == composeFile {
+			check = units.CheckCompose
+		}
+		if err := check(given); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runtimePackages are those that the containers' runtime needs.
+func runtimePackages(r *recipes.Recipe) []string {
+	c := r.Containers
+	if c == nil {
+		return nil
+	}
+	list, err := units.Packages(units.Wanted{
+		Runtime: c.Runtime, Distribution: r.Distribution, Release: r.Release, Compose: c.Compose != "",
+		Rootless: len(rootlessUsers(c)) > 0,
+	})
+	if err != nil {
+		return nil // preflight says why
+	}
+	return slices.DeleteFunc(list, func(name string) bool {
+		return slices.ContainsFunc(r.Packages, func(asked string) bool {
+			plain, _, _ := strings.Cut(asked, "=")
+			plain, _, _ = strings.Cut(plain, "/")
+			return plain == name || strings.TrimSuffix(plain, "-") == name
+		})
+	})
+}
+
+// rootlessUsers are the users who run containers, sorted.
+func rootlessUsers(c *recipes.Containers) []string {
+	var names []string
+	for _, run := range c.Run {
+		if run.Rootless != "" {
+			names = append(names, run.Rootless)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // layUnits puts into the tree what starts the containers.
@@ -124,7 +188,10 @@ func (img *build) machine(t *tree.Tree) (units.Machine, error) {
 	c := img.recipe.Containers
 	m := units.Machine{Runtime: c.Runtime, Namespace: c.Namespace, Pull: c.Pull, Version: upstreamVersion(img.lock, "podman")}
 	if c.ComposeFile != "" {
-		m.Compose = "/" + composeFile
+		m.Compose, m.Plugin = "/"+composeFile, units.ComposeIsPlugin(img.recipe.Distribution, img.recipe.Release)
+	}
+	if len(c.QuadletFiles) > 0 && !units.HasQuadlets(m.Version) {
+		return m, img.recipe.Problem("containers.quadlets", "podman "+m.Version+" reads no quadlets", "write the containers under run, or use a later release", nil)
 	}
 	for i := range c.Run {
 		run := &c.Run[i]
