@@ -174,6 +174,9 @@ func (img *build) layPodman(t *tree.Tree, layers map[containers.Digest]podman.La
 	if err := store.Write(t, list, layers); err != nil {
 		return err
 	}
+	if err := img.layRootless(t, list, layers); err != nil {
+		return err
+	}
 	if _, there := t.Lookup(podman.SystemConfig); there {
 		return nil // the recipe's own counts
 	}

@@ -142,18 +142,6 @@ func runtimePackages(r *recipes.Recipe) []string {
 	})
 }
 
-// rootlessUsers are the users who run containers, sorted.
-func rootlessUsers(c *recipes.Containers) []string {
-	var names []string
-	for _, run := range c.Run {
-		if run.Rootless != "" {
-			names = append(names, run.Rootless)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
 // layUnits puts into the tree what starts the containers.
 func (img *build) layUnits(t *tree.Tree, needs []string) error {
 	for _, f := range img.runFiles {

@@ -76,6 +76,13 @@ func (c *checker) containerRuntime(list *Containers) {
 		c.add("containers.pull", "containerd fetches nothing by itself", "remove it, and name all images in images")
 	}
 	c.repeated("containers.plain_http", list.PlainHTTP, strings.ToLower)
+	if len(list.Rootless) > 0 && list.Runtime != Podman {
+		refuse("rootless", Podman)
+	}
+	for i, name := range list.Rootless {
+		c.rootlessUser(name, fmt.Sprintf("containers.rootless[%d]", i))
+	}
+	c.repeated("containers.rootless", list.Rootless, func(s string) string { return s })
 }
 
 // containerImage checks one image, and reports whether it has a name.
@@ -232,15 +239,11 @@ func (c *checker) rootless(run *Container, at string) {
 		return
 	}
 	at += ".rootless"
-	known := slices.ContainsFunc(c.recipe.Users, func(u User) bool { return u.Name == run.Rootless })
-	switch {
-	case c.recipe.Containers.Runtime != Podman:
+	if c.recipe.Containers.Runtime != Podman {
 		c.add(at, "only podman runs containers without root", "remove it, or write runtime: podman")
-	case run.Rootless == "root":
-		c.add(at, "root is not without root", "remove it")
-	case !known:
-		c.add(at, run.Rootless+" is not among users", "add the user, or correct the name")
+		return
 	}
+	c.rootlessUser(run.Rootless, at)
 	if len(run.Secrets) > 0 {
 		c.add(at, "the machine's credentials are root's, so a container without root has no secrets", "remove one of the two")
 	}
@@ -248,6 +251,16 @@ func (c *checker) rootless(run *Container, at string) {
 		if p.Host < 1024 {
 			c.add(at[:len(at)-len("rootless")]+fmt.Sprintf("ports[%d]", i), fmt.Sprintf("port %d is root's alone", p.Host), "use one from 1024 up, or remove rootless")
 		}
+	}
+}
+
+// rootlessUser checks a user who runs containers.
+func (c *checker) rootlessUser(name, at string) {
+	switch {
+	case name == "root":
+		c.add(at, "root is not without root", "remove it")
+	case !slices.ContainsFunc(c.recipe.Users, func(u User) bool { return u.Name == name }):
+		c.add(at, name+" is not among users", "add the user, or correct the name")
 	}
 }
 

@@ -35,6 +35,7 @@ type Containers struct {
 	Pull      string           `json:"pull" doc:"What is fetched at run time: nothing, images that are missing on the disk, or every image whenever its container starts. With never, each container's image must be among images." enum:"never,missing,always" default:"never"`
 	PlainHTTP []string         `json:"plain_http,omitempty" doc:"Registries that may be asked without TLS while the image is built, as HOST or HOST:PORT. localhost may always be." merge:"append" scalar:"true" pattern:"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\\[[0-9A-Fa-f:]+\\])(:[0-9]{1,5})?$" want:"write HOST or HOST:PORT" example:"registry.lan:5000"`
 	Run       []Container      `json:"run,omitempty" doc:"Containers that start with the machine." merge:"name"`
+	Rootless  []string         `json:"rootless,omitempty" doc:"Users of this recipe who run containers of their own, with podman: they have the images too. Those who run a container of run have them anyway." merge:"append" scalar:"true" pattern:"^[a-z_][a-z0-9_-]{0,31}$" want:"write a user's name" example:"app"`
 	Quadlets  []string         `json:"quadlets,omitempty" doc:"Folders of podman's quadlet files, or such files, that are used as they are, relative to this recipe. For podman 4.8 and later." merge:"append" scalar:"true" example:"quadlets"`
 	Compose   string           `json:"compose,omitempty" doc:"A compose file whose services start with the machine, relative to this recipe. For docker." example:"docker-compose.yml"`
 
