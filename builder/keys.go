@@ -97,8 +97,11 @@ func (img *build) plan() (keys, error) {
 		Name, Version string
 		Clock         int64
 	}{img.edits, image, r.Name, r.Version, clock}, k.layer)
-	ends := []plan.Key{k.uki, k.root}
-	if r.Output.Has(recipes.FormatOCI) {
+	var ends []plan.Key // what the outputs are made of
+	if img.writes(recipes.FormatRaw) {
+		ends = append(ends, k.uki, k.root)
+	}
+	if img.writes(recipes.FormatOCI) {
 		ends = append(ends, k.oci)
 	}
 	for _, v := range img.volumes {
