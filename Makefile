@@ -15,7 +15,7 @@ TEST_PACKAGES := gcc libc6-dev git ca-certificates curl \
 	xfsprogs btrfs-progs \
 	xorriso genisoimage libarchive-tools cloud-image-utils \
 	openssh-client poppler-utils zbar-tools age gnupg python3 \
-	skopeo podman crun docker.io containerd
+	skopeo umoci podman crun docker.io containerd
 
 .PHONY: image build test unit integration lint install-test-packages bench fuzz soak clean
 
