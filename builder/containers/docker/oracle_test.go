@@ -374,3 +374,55 @@ func TestDockerWorksWithTheImages(t *testing.T) {
 		t.Errorf("after the next boot web says %q", got)
 	}
 }
+
+// TestDockerTakesBackWhatWasSetAside has somebody's own image lie on a layer
+// of the system's, which an update takes away.
+func TestDockerTakesBackWhatWasSetAside(t *testing.T) {
+	web, db := realImages(t)
+	page := makeTar(t, file("srv/page", "hello from me\n"))
+	mine := image(t, "docker.io/library/mine:1", []string{"/bin/cat", "/srv/page"}, append(slices.Clone(db.archives), page)...)
+	own := dockerArchive(t, mine)
+	m := newMachine(t)
+	m.install(t, db)
+	m.mustBoot(t)
+	d := start(t, m.dataRoot())
+	d.docker(t, "load", "-q", "-i", own)
+	d.docker(t, "create", "--name", "box", "mine:1")
+	d.stop(t)
+
+	other := image(t, "docker.io/library/other:1", []string{"/bin/ls"}, web.archives[0], page)
+	m.install(t, other)
+	m.mustBoot(t)
+	d = start(t, m.dataRoot())
+	if got := d.docker(t, "images", "--format", "{{.Repository}}"); got != "other\n" {
+		t.Errorf("after an update there are\n%s", got)
+	}
+	if out, err := d.try("run", "--rm", "--network", "none", "--pull", "never", "mine:1"); err == nil {
+		t.Errorf("an image runs without its layers: %s", out)
+	}
+	d.stop(t)
+	m.install(t, db)
+	m.mustBoot(t)
+	d = start(t, m.dataRoot())
+	if got := d.docker(t, "start", "-a", "box"); got != "hello from me\n" {
+		t.Errorf("after going back the container says %q", got)
+	}
+	d.stop(t)
+
+	m.install(t, other)
+	m.mustBoot(t)
+	d = start(t, m.dataRoot())
+	d.docker(t, "load", "-q", "-i", own)
+	if got := d.docker(t, "run", "--rm", "--network", "none", "mine:1"); got != "hello from me\n" {
+		t.Errorf("the image, loaded again, says %q", got)
+	}
+	d.stop(t)
+	m.mustBoot(t)
+	if aside, _ := filepath.Glob(m.dataRoot() + "/image/overlay2/*/*/*.aside"); len(aside) != 0 {
+		t.Errorf("what was loaded again is still set aside: %s", aside)
+	}
+	d = start(t, m.dataRoot())
+	if got := d.docker(t, "run", "--rm", "--network", "none", "mine:1"); got != "hello from me\n" {
+		t.Errorf("the image, loaded again, says %q after a boot", got)
+	}
+}
