@@ -14,13 +14,11 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-const (
-	sysFinitModule = 313 // on x86-64
-	compressed     = 4   // MODULE_INIT_COMPRESSED_FILE
-	block          = 4096
-)
+const block = 4096
 
 func load(module string) error {
 	f, err := os.Open(module)
@@ -28,11 +26,7 @@ func load(module string) error {
 		return err
 	}
 	defer f.Close()
-	empty := []byte{0}
-	if _, _, e := syscall.Syscall(sysFinitModule, f.Fd(), uintptr(unsafe.Pointer(&empty[0])), compressed); e != 0 {
-		return e
-	}
-	return nil
+	return unix.FinitModule(int(f.Fd()), "", unix.MODULE_INIT_COMPRESSED_FILE)
 }
 
 // openPort opens a virtio-serial port by its name; udev isn't here to link it.
