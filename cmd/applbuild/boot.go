@@ -214,11 +214,22 @@ func (s *settings) diskOf(what, dir string) (image, arch string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	if err := hasDisk(recipe); err != nil {
+		return "", "", err
+	}
 	image = filepath.Join(outputDir(dir, recipe), builder.DiskName(recipe))
 	if _, err := os.Stat(image); err != nil {
 		return "", "", fmt.Errorf("%s is not built: %w: run `applbuild image %s`", what, err, what)
 	}
 	return image, recipe.Architecture, nil
+}
+
+// hasDisk refuses a recipe that makes only a container image.
+func hasDisk(recipe *recipes.Recipe) error {
+	if !recipe.Output.Has(recipes.FormatRaw) {
+		return recipe.Problem("output.formats", "the recipe makes a container image and no disk", "add raw", nil)
+	}
+	return nil
 }
 
 // archOf is the architecture in the name of a disk, else this machine's.

@@ -167,7 +167,10 @@ func (s *settings) testsOf(args []string, f testFlags) ([]*tested, error) {
 		o := boots.TestOptions{Tests: given, Accel: how, Now: time.Now, Random: rand.Reader}
 		switch filepath.Ext(arg) {
 		case ".yml", ".yaml":
-			if o.Recipe, err = s.recipe(arg); err != nil {
+			if o.Recipe, err = s.recipe(arg); err == nil {
+				err = hasDisk(o.Recipe)
+			}
+			if err != nil {
 				return nil, err
 			}
 			if o.Name = o.Recipe.Name; f.tests == "" {
