@@ -61,7 +61,7 @@ func TestTestOfADisk(t *testing.T) {
 	before := digestOf(t, d.file(".raw"))
 	dir := t.TempDir()
 	tests := writeFile(t, dir, "tests.yml", `tests:
-  - machine: {memory: 1G, disk: 3G, bus: nvme}
+  - machine: {memory: 1G, disk: 3G, bus: nvme, tpm: true}
   - cmdline: systemd.mask=applbuild-report.service # it would power off
   - name: root is read-only
     run: touch /usr/x
@@ -78,7 +78,11 @@ func TestTestOfADisk(t *testing.T) {
   - name: the disk that was added is there
     run: "udevadm settle; lsblk -dno SERIAL,SIZE"
     expect: {stdout: "/more +64M/"}
+  - {name: has a TPM, run: grep -x 2 /sys/class/tpm/tpm0/tpm_version_major}
+  - network: none
+  - {name: the cable is pulled, run: until grep -x 0 /sys/class/net/e*/carrier; do sleep 1; done}
   - reboot: {}
+  - {name: has no network card, run: ls /sys/class/net, expect: {stdout: {equals: lo}}}
   - run: test -b /dev/disk/by-partlabel/root-1
   - power_cut: {}
   - corrupt: {partition: root, block: 0, length: 64K}
@@ -115,23 +119,37 @@ func TestTestOfADisk(t *testing.T) {
 	}
 }
 
-// A machine that does not come up is told from tests that fail.
-func TestTestOfADiskThatDoesNotBoot(t *testing.T) {
+// Machines are tested side by side; one that does not come up is told from tests
+// that fail.
+func TestTestsSideBySide(t *testing.T) {
 	d := built.disk(t)
-	dir := t.TempDir()
-	tests := writeFile(t, dir, "tests.yml", `tests:
+	dir := stateFolder(t)
+	up := writeFile(t, dir, "up.yml", `include: debian-minimal.yml
+name: up
+tests:
+  - name: has its name
+    run: hostname
+    expect: {stdout: {equals: up}}
+`)
+	down := writeFile(t, dir, "down.yml", `include: debian-minimal.yml
+name: down
+tests:
   - corrupt: {partition: root, length: 64K}
   - {boot: {}, timeout: 20s}
   - run: "true"
 `)
-	r := applbuild(t, "test", d.file(".raw"), "--tests", tests, "--store", d.store, "--kvm", "off")
-	r.fails(t, "a machine did not come up")
-	if r.code != exitNeverUp || !strings.Contains(r.stdout, "skip") || !strings.Contains(r.stdout, "console: ") {
+	consoles := filepath.Join(dir, "consoles")
+	r := applbuild(t, "test", down, up, "--jobs", "2", "--store", d.store, "--kvm", "off", "--console", consoles)
+	r.fails(t, "down: a machine did not come up")
+	if r.code != exitNeverUp {
 		t.Errorf("exit code %d, want %d\n%s", r.code, exitNeverUp, r.stdout)
 	}
-	for line := range strings.Lines(r.stdout) {
-		if _, name, ok := strings.Cut(line, "console: "); ok {
-			os.RemoveAll(filepath.Dir(strings.TrimSpace(name)))
+	for _, want := range []string{
+		"\nok    up: has its name", "\nup: 3 passed, 0 failed, 0 skipped", "\nskip  down: true",
+		"console: " + filepath.Join(consoles, "down.boot1.console"),
+	} {
+		if !strings.Contains("\n"+r.stdout, want) {
+			t.Errorf("%q is not said in\n%s", want, r.stdout)
 		}
 	}
 }
