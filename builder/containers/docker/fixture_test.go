@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -154,8 +155,15 @@ type machine struct {
 
 func newMachine(t *testing.T) machine {
 	t.Helper()
-	return machine{t.TempDir()}
+	m := machine{t.TempDir()}
+	// Nobody cuts the power here, and a busy disk takes long.
+	if err := errors.Join(os.Mkdir(m.bin(), 0o755), os.WriteFile(m.bin()+"/sync", []byte("#!/bin/sh\n"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
+
+func (m machine) bin() string { return filepath.Join(m.dir, "bin") }
 
 func (m machine) store() string    { return filepath.Join(m.dir, "store") }
 func (m machine) dataRoot() string { return filepath.Join(m.dir, "docker") }
@@ -206,11 +214,11 @@ func below(t *testing.T, whole *tree.Tree, prefix string) *tree.Tree {
 	return part
 }
 
-// boot runs the program as the unit does.
-func (m machine) boot(t *testing.T, env ...string) (string, error) {
+// boot runs the program as the unit does, with the programs that path has.
+func (m machine) boot(t *testing.T, path string) (string, error) {
 	t.Helper()
 	c := exec.Command("sh", "files/docker-images", m.store(), m.dataRoot())
-	c.Env = append(os.Environ(), env...)
+	c.Env = append(os.Environ(), "PATH="+path)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
@@ -220,7 +228,7 @@ func (m machine) boot(t *testing.T, env ...string) (string, error) {
 
 func (m machine) mustBoot(t *testing.T) string {
 	t.Helper()
-	out, err := m.boot(t)
+	out, err := m.boot(t, m.bin()+":"+os.Getenv("PATH"))
 	if err != nil {
 		t.Fatal(err)
 	}
