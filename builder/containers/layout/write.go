@@ -236,11 +236,7 @@ func dockerEntries(images []Named, config func(*containers.Image) string, layer 
 // writeTar writes folders and files, sorted, all root's and of one time.
 func writeTar(ctx context.Context, w io.Writer, folders []string, all map[string]content, clock time.Time) error {
 	tw := tar.NewWriter(w)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		folders = append(folders, name)
-	}
-	slices.Sort(folders)
-	for _, name := range folders {
+	for _, name := range slices.Sorted(slices.Values(slices.AppendSeq(folders, maps.Keys(all)))) {
 		c := all[name]
 		h := &tar.Header{Name: name, Mode: 0o644, Size: c.size, ModTime: clock.UTC().Truncate(time.Second), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
 		if strings.HasSuffix(name, "/") {
