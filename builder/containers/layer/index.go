@@ -32,6 +32,9 @@ func Index(r io.ReaderAt, size int64) (*tree.Tree, error) {
 	}
 	in := newArchive(r, size)
 	for n := 0; ; n++ {
+		if n > maxEntries {
+			return nil, fmt.Errorf("%w: more than %d entries", ErrTooLarge, maxEntries)
+		}
 		h, content, err := in.next()
 		if err == io.EOF {
 			return x.tree, nil
@@ -40,10 +43,11 @@ func Index(r io.ReaderAt, size int64) (*tree.Tree, error) {
 			return nil, err
 		}
 		if err := x.entry(h, content); err != nil {
+			if wrong := (*fs.PathError)(nil); errors.As(err, &wrong) {
+				// A path that is too long only where a link led.
+				err = fmt.Errorf("%w: %w", ErrPath, wrong.Err)
+			}
 			return nil, fmt.Errorf("entry %q: %w", shorten(h.Name), err)
-		}
-		if n >= maxEntries || x.tree.Len() > maxEntries {
-			return nil, fmt.Errorf("%w: more than %d files", ErrTooLarge, maxEntries)
 		}
 	}
 }
@@ -62,6 +66,17 @@ type indexer struct {
 	names int64 // bytes of all names, targets and attributes
 }
 
+// keep notes that so many bytes are kept in memory.
+func (x *indexer) keep(n int) error {
+	if x.names += int64(n); x.names > maxNames {
+		return fmt.Errorf("%w: more than %d bytes of names and attributes", ErrTooLarge, maxNames)
+	}
+	if x.tree.Len() > maxEntries {
+		return fmt.Errorf("%w: more than %d files", ErrTooLarge, maxEntries)
+	}
+	return nil
+}
+
 // entry puts one entry of the archive into the tree.
 func (x *indexer) entry(h *tar.Header, content io.ReaderAt) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
@@ -71,8 +86,8 @@ func (x *indexer) entry(h *tar.Header, content io.ReaderAt) error {
 	if err != nil {
 		return err
 	}
-	if x.names += int64(len(name) + len(h.Linkname)); x.names > maxNames {
-		return fmt.Errorf("%w: more than %d bytes of names and attributes", ErrTooLarge, maxNames)
+	if err := x.keep(len(name) + len(h.Linkname)); err != nil {
+		return err
 	}
 	if name == "." {
 		return x.root(h)
@@ -137,6 +152,8 @@ func cleanPath(name string) (string, error) {
 		return "", fmt.Errorf("%w: a NUL byte in its name", ErrPath)
 	case len(cleaned) > maxPath:
 		return "", fmt.Errorf("%w: a path of %d bytes, %d are allowed", ErrPath, len(cleaned), maxPath)
+	case len(parts) > maxDepth:
+		return "", fmt.Errorf("%w: in %d folders, %d are allowed", ErrPath, len(parts), maxDepth)
 	case cleaned == "":
 		return ".", nil
 	}
@@ -184,8 +201,9 @@ func (x *indexer) folder(dir string) (string, error) {
 	if _, there := x.tree.Lookup(made); there {
 		return "", fmt.Errorf("%w: %q is a symbolic link to nowhere in the layer", ErrPath, shorten(dir))
 	}
-	if x.tree.Len() > maxEntries {
-		return "", fmt.Errorf("%w: more than %d files", ErrTooLarge, maxEntries)
+	// A short entry may ask for thousands of folders with long paths.
+	if err := x.keep(len(made)); err != nil {
+		return "", err
 	}
 	return made, x.tree.Mkdir(made, 0o755, 0, 0)
 }
@@ -328,8 +346,8 @@ func (x *indexer) xattrs(e *tree.Entry, records map[string]string) error {
 		if len(name) > maxName || strings.ContainsRune(name, 0) || len(value) > maxXattr {
 			return fmt.Errorf("%w: extended attribute %q of %d bytes", ErrFormat, shorten(name), len(value))
 		}
-		if x.names += int64(len(name) + len(value)); x.names > maxNames {
-			return fmt.Errorf("%w: more than %d bytes of names and attributes", ErrTooLarge, maxNames)
+		if err := x.keep(len(name) + len(value)); err != nil {
+			return err
 		}
 		if e.Xattrs == nil {
 			e.Xattrs = map[string]string{}

@@ -46,7 +46,7 @@ const (
 	maxEntries = 2 << 20
 	// maxNames is how many bytes all names, targets and extended attributes
 	// may have together: they are kept in memory.
-	maxNames = 512 << 20
+	maxNames = 256 << 20
 	// maxHoles is how many bytes all sparse files of a layer may have.
 	maxHoles = 8 << 30
 	// maxXattr is the longest value of an extended attribute, as Linux has it.
@@ -55,6 +55,9 @@ const (
 	// has them.
 	maxName = 255
 	maxPath = 4095
+	// maxDepth is how many folders a file may lie in. Linux has no such bound,
+	// but to make a thousand folders in each other takes the square of that.
+	maxDepth = 256
 )
 
 // Names by which archives tell of what is removed, OCI image specification,

@@ -138,6 +138,7 @@ func TestIndexFollowsTheRulesOfContainersStorage(t *testing.T) {
 }
 
 func TestIndexRefusesWhatLeavesTheLayer(t *testing.T) {
+	long := strings.TrimSuffix(strings.Repeat(strings.Repeat("n", 99)+"/", 30), "/")
 	for name, test := range map[string]struct {
 		archive []*tar.Header
 		is      error
@@ -154,7 +155,9 @@ func TestIndexRefusesWhatLeavesTheLayer(t *testing.T) {
 		"hard link to a folder":     {[]*tar.Header{folder("d"), link("a", "d")}, ErrPath, "is a folder"},
 		"hard link to what it ends": {[]*tar.Header{file("a/b", "x"), link("a", "a/b")}, ErrPath, "not in the layer"},
 		"a long name":               {[]*tar.Header{file(strings.Repeat("n", 256), "x")}, ErrPath, "256 bytes"},
-		"a long path":               {[]*tar.Header{folder(strings.Repeat("n/", 2100))}, ErrPath, "4199 bytes"},
+		"a long path":               {[]*tar.Header{folder(strings.Repeat(strings.Repeat("n", 99)+"/", 42))}, ErrPath, "4199 bytes"},
+		"many folders":              {[]*tar.Header{folder(strings.Repeat("n/", 300))}, ErrPath, "in 300 folders"},
+		"a long path by a link":     {[]*tar.Header{folder(long), symlink("l", long), file("l/"+long+"/x", "")}, ErrPath, "4095 are allowed"},
 		"a whiteout of nothing":     {[]*tar.Header{file("a/.wh.", "")}, ErrPath, "removes no name"},
 		"a whiteout of ..":          {[]*tar.Header{file("a/.wh...", "")}, ErrPath, "removes no name"},
 		"an owner of no number":     {[]*tar.Header{{Name: "a", Uid: 1 << 32}}, ErrFormat, "owner"},
@@ -169,6 +172,22 @@ func TestIndexRefusesWhatLeavesTheLayer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestIndexBoundsWhatFewBytesAskFor begins shortly before the bound.
+func TestIndexBoundsWhatFewBytesAskFor(t *testing.T) {
+	x := &indexer{tree: tree.New(), names: maxNames - 1<<20}
+	deep := strings.Repeat(strings.Repeat("n", 15)+"/", 254)
+	for i := range 4 { // each asks for half a megabyte of paths
+		err := x.entry(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("%d/%sx", i, deep)}, nil)
+		if errors.Is(err, ErrTooLarge) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Errorf("%d files with long paths are no error", x.tree.Len())
 }
 
 func TestSparseFilesHaveTheirHoles(t *testing.T) {

@@ -22,8 +22,12 @@ import (
 	"github.com/applbuild/applbuild/rootfs/tree"
 )
 
+// need skips a test that the machine's programs answer, which takes seconds.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("asks skopeo, podman and mounts, which takes seconds")
+	}
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: run as an ordinary user: stores of podman are made by root")
 	}

@@ -68,9 +68,6 @@ func (u user) run(argv ...string) (string, error) {
 // TestOrdinaryUserRunsContainersFromHisStore also shows why he has one.
 func TestOrdinaryUserRunsContainersFromHisStore(t *testing.T) {
 	need(t, "podman", "crun", "unshare", "newuidmap", "setpriv", "mksquashfs")
-	if testing.Short() {
-		t.Skip("takes some seconds")
-	}
 	u := newUser(t)
 	all := []named{runnable(t)}
 	command := []string{"podman", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
