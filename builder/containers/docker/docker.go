@@ -7,8 +7,8 @@
 // docker keeps of an image in its store (image/overlay2, overlay2): folders
 // and symbolic links to files of the root, a few kilobytes a layer. The
 // storage driver has to be overlay2: there is no specification of its files,
-// moby 20.10, 26.1 and 28 were read. Docker 29 keeps images in containerd
-// unless it is told otherwise, which Configure does.
+// moby 20.10, 26.1 and 28.5 were read. Docker 29 keeps images in
+// containerd unless it is told otherwise, which Configure does.
 //
 // An image that is removed from docker comes back with the next boot, and the
 // names of the images mean these images again. What others brought into the
@@ -194,6 +194,9 @@ func merge(images []Image) ([]Image, []string, error) {
 	lines := map[string]string{}
 	for _, img := range images {
 		byID[img.ID] = img
+		if len(img.Names) == 0 {
+			return nil, nil, fmt.Errorf("%w: %s has no name: docker would take it for a left-over", ErrImages, img.ID)
+		}
 		for _, complete := range img.Names {
 			n, err := familiar(complete)
 			if err != nil {

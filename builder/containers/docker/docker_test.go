@@ -96,9 +96,12 @@ func TestImagesThatDoNotGoTogetherAreRefused(t *testing.T) {
 	stolen[1].Names = stolen[0].Names
 	wrong := slices.Clone(both)
 	wrong[0].Names = []string{"web"}
+	nameless := slices.Clone(both)
+	nameless[1].Names = nil
 	for what, write := range map[string]func(t *tree.Tree) error{
 		"a layer is missing":     func(t *tree.Tree) error { return Store{}.Write(t, both, nil) },
 		"one name for two":       func(t *tree.Tree) error { return Store{}.Write(t, stolen, layers) },
+		"no name":                func(t *tree.Tree) error { return Store{}.Write(t, nameless, layers) },
 		"a name that is none":    func(t *tree.Tree) error { return Store{}.Write(t, wrong, layers) },
 		"a layer without a tree": func(t *tree.Tree) error { return Store{}.Write(t, both, map[containers.Digest]Layer{}) },
 	} {

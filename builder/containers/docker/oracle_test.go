@@ -359,7 +359,9 @@ func TestDockerWorksWithTheImages(t *testing.T) {
 	if got := run("--rm", "mine:1", "/bin/ls", "/full"); got != "more\nnew\n" {
 		t.Errorf("a committed image has %q", got)
 	}
-	d.docker(t, "save", "-o", filepath.Join(t.TempDir(), "saved.tar"), "web:1.4", "mine:1")
+	saved := filepath.Join(t.TempDir(), "saved.tar")
+	d.docker(t, "save", "-o", saved, "web:1.4", "mine:1")
+	d.docker(t, "load", "-q", "-i", saved) // what is there already
 	d.docker(t, "system", "df")
 	d.docker(t, "rm", "-f", "idle")
 	d.docker(t, "rmi", "registry.example.com/db:9")

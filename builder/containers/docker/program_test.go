@@ -31,7 +31,10 @@ func (m made) chains() []string {
 	return ids
 }
 
-const repositories = "image/overlay2/repositories.json"
+const (
+	repositories = "image/overlay2/repositories.json"
+	contentDir   = "image/overlay2/imagedb/content/sha256"
+)
 
 func TestDataRootGetsTheImagesAtTheFirstBootAndAfterAWipe(t *testing.T) {
 	need(t)
@@ -104,6 +107,7 @@ func TestWhatWasRemovedComesBack(t *testing.T) {
 	before := m.listing(t)
 	// As `docker rmi` does it, the power cut in the middle.
 	top := db.chains()[1]
+	remove(t, m, imageDir+"/"+db.ID.Hex())
 	remove(t, m, contentDir+"/"+db.ID.Hex())
 	remove(t, m, "overlay2/l/"+m.read(t, "overlay2/"+top+"/link"))
 	rename(t, filepath.Join(m.dataRoot(), layerDir, top), filepath.Join(m.dataRoot(), layerDir, top+"-0123-removing"))
@@ -202,8 +206,10 @@ func TestWhatOthersPulledIsKept(t *testing.T) {
 		t.Errorf("the image or its name is gone: %s", m.read(t, repositories))
 	}
 	// The system gets the same image, and loses it: the layers are still theirs.
+	mine.Names = []string{"docker.io/library/zz:1"}
 	m.install(t, mine)
 	m.mustBoot(t)
+	m.write(t, repositories, strings.Replace(m.read(t, repositories), `"zz:1":`, `"zz:2":`, 1))
 	m.install(t, web)
 	m.mustBoot(t)
 	if !m.has(contentDir+"/"+mine.ID.Hex()) || !m.has(layerDir+"/"+mine.chains()[1]+"/size") {

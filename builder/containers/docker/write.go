@@ -15,7 +15,7 @@ const (
 	overlayDir = "overlay2"
 	linkDir    = "overlay2/l"
 	layerDir   = "image/overlay2/layerdb/sha256"
-	contentDir = "image/overlay2/imagedb/content/sha256"
+	imageDir   = "image/overlay2/imagedb/metadata/sha256"
 )
 
 // A writer puts images below the prefix:
@@ -49,7 +49,7 @@ func (w *writer) images(images []Image) error {
 	if err := w.tree.Mkdir(w.prefix, 0o700, 0, 0); err != nil {
 		return err
 	}
-	for _, dir := range []string{overlayDir, linkDir, layerDir, contentDir} {
+	for _, dir := range []string{overlayDir, linkDir, layerDir, imageDir} {
 		if err := w.tree.Mkdir(w.path("seed/"+dir), 0o755, 0, 0); err != nil {
 			return err
 		}
@@ -88,7 +88,11 @@ func (w *writer) image(img Image) error {
 	if err := w.file(dir+"/config", img.Config); err != nil {
 		return err
 	}
-	return w.link(contentDir+"/"+img.ID.Hex(), dir+"/config")
+	record := imageDir + "/" + img.ID.Hex()
+	if err := w.tree.Mkdir(w.path("seed/"+record), 0o700, 0, 0); err != nil {
+		return err
+	}
+	return w.link(record+"/system", dir+"/config")
 }
 
 // archive writes the files of a layer.
