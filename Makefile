@@ -79,7 +79,7 @@ fuzz:
 # What takes longer than anybody waits: first boots and power cuts by the dozen,
 # more package sets against apt, more seeds against cloud-init.
 soak:
-	APPLBUILD_SOAK=20 $(GO) test -v -timeout 5h -run 'FirstBoots|PowerCuts|StateCutShort' ./cmd/applbuild
+	APPLBUILD_SOAK=20 $(GO) test -v -timeout 5h -run 'FirstBoots|PowerCuts|StateCutShort|MachineOfArm64|UpdateWipes' ./cmd/applbuild
 	APPLBUILD_SCHEMA_CASES=20000 $(GO) test -timeout 5h ./cidata/schema
 	APPLBUILD_RESOLVE_SETS=5000 APPLBUILD_RESOLVE_WORLDS=1000 $(GO) test -timeout 5h -run Apt ./rootfs/resolve
 
