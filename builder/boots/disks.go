@@ -35,7 +35,7 @@ func (t *testMachine) addDisk(ctx context.Context, name, source string, size int
 	}
 	t.disks = append(t.disks, d)
 	if guest := t.running(); guest != nil {
-		d.Bus = guest.bus
+		d.Bus = t.started.Disks[0].Bus
 		return guest.Plug(ctx, d)
 	}
 	return nil

@@ -15,26 +15,40 @@ import (
 	"github.com/applbuild/applbuild/builder/vm"
 )
 
-// A testGuest is a boot of a machine under test.
-type testGuest struct {
+// A Guest is a boot of a machine under test. It implements [boottest.Guest]. Its
+// machine must have a port [boottest.PortName].
+type Guest struct {
 	*vm.Guest
-	hasCard bool
-	bus     vm.Bus // of its disks
 	console *os.File
 	closed  sync.Once
 }
 
+// Start boots a machine whose console goes into a new file.
+func Start(ctx context.Context, m *vm.Machine, console string) (*Guest, error) {
+	f, err := os.Create(console)
+	if err != nil {
+		return nil, err
+	}
+	m.Console = f
+	guest, err := m.Start(ctx)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Guest{Guest: guest, console: f}, nil
+}
+
 // Port implements boottest.Guest.
-func (g *testGuest) Port() io.ReadWriter { return g.Guest.Port(boottest.PortName) }
+func (g *Guest) Port() io.ReadWriter { return g.Guest.Port(boottest.PortName) }
 
 // Close implements boottest.Guest.
-func (g *testGuest) Close() {
+func (g *Guest) Close() {
 	g.Guest.Close()
 	g.closed.Do(func() { g.console.Close() })
 }
 
 // Dial implements boottest.Guest.
-func (g *testGuest) Dial(ctx context.Context, port int) (net.Conn, error) {
+func (g *Guest) Dial(ctx context.Context, port int) (net.Conn, error) {
 	for _, f := range g.Forwards() {
 		if f.Guest == port {
 			d := net.Dialer{Timeout: 10 * time.Second}
@@ -45,7 +59,7 @@ func (g *testGuest) Dial(ctx context.Context, port int) (net.Conn, error) {
 }
 
 // End implements boottest.Guest.
-func (g *testGuest) End() boottest.End {
+func (g *Guest) End() boottest.End {
 	result, err := g.Wait(context.Background())
 	if result == nil {
 		return boottest.End{Kind: "failure", Err: err}
@@ -59,7 +73,7 @@ var fatal = map[vm.Kind]bool{
 }
 
 // Problems implements boottest.Guest.
-func (g *testGuest) Problems() []boottest.Problem {
+func (g *Guest) Problems() []boottest.Problem {
 	var problems []boottest.Problem
 	for _, f := range g.Findings() {
 		problems = append(problems, boottest.Problem{Kind: string(f.Kind), Text: f.Text, Fatal: fatal[f.Kind]})
@@ -76,7 +90,7 @@ const (
 var escape = regexp.MustCompile(`\x1b(\[[0-?]*[ -/]*[@-~]|[()#%][0-9A-Z]|[=>78cM])|\r`)
 
 // Console implements boottest.Guest.
-func (g *testGuest) Console() boottest.Console {
+func (g *Guest) Console() boottest.Console {
 	c := boottest.Console{File: g.console.Name(), Last: g.ConsoleTail(quotedLines)}
 	f, err := os.Open(c.File)
 	if err != nil {

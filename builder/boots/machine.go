@@ -40,7 +40,8 @@ type testMachine struct {
 	cmdline       string // added to the template's
 	rootKey       bool   // root gets the public key without a seed
 	boots         int
-	guest         *testGuest // the last one; nil before the first start
+	guest         *Guest     // the last one; nil before the first start
+	started       vm.Machine // as it was started last
 	publicKey     []byte     // a line of authorized_keys
 	publicKeyFile string
 }
@@ -74,22 +75,16 @@ func (t *testMachine) Start(ctx context.Context) (boottest.Guest, error) {
 		}
 	}
 	t.boots++
-	console, err := os.Create(fmt.Sprintf("%s.boot%d.console", t.consoles, t.boots))
+	guest, err := Start(ctx, &m, fmt.Sprintf("%s.boot%d.console", t.consoles, t.boots))
 	if err != nil {
 		return nil, err
 	}
-	m.Console = console
-	guest, err := m.Start(ctx)
-	if err != nil {
-		console.Close()
-		return nil, err
-	}
-	t.guest = &testGuest{Guest: guest, console: console, hasCard: m.Network != vm.NetworkNone, bus: t.bus}
-	return t.guest, nil
+	t.guest, t.started = guest, m
+	return guest, nil
 }
 
 // running is the guest where the machine is on.
-func (t *testMachine) running() *testGuest {
+func (t *testMachine) running() *Guest {
 	if t.guest == nil {
 		return nil
 	}
@@ -151,7 +146,7 @@ func (t *testMachine) setSeed(s *recipes.CidataStep) error {
 func (t *testMachine) setNetwork(ctx context.Context, n vm.Network) error {
 	was := t.network
 	t.network = n
-	if guest := t.running(); guest != nil && was != n && guest.hasCard {
+	if guest := t.running(); guest != nil && was != n && t.started.Network != vm.NetworkNone {
 		return guest.SetLink(ctx, n != vm.NetworkNone)
 	}
 	return nil

@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -240,20 +238,14 @@ func (m *soakMachine) Start(ctx context.Context) (boottest.Guest, error) {
 	for _, c := range agent {
 		machine.Credentials = append(machine.Credentials, vm.Credential(c))
 	}
-	console, err := os.Create(filepath.Join(m.consoles, fmt.Sprintf("disk%d.boot%d.console", m.disk, m.boots)))
+	guest, err := boots.Start(ctx, &machine, filepath.Join(m.consoles, fmt.Sprintf("disk%d.boot%d.console", m.disk, m.boots)))
 	if err != nil {
-		return nil, err
-	}
-	machine.Console = console
-	guest, err := machine.Start(ctx)
-	if err != nil {
-		console.Close()
 		return nil, err
 	}
 	m.accel = guest.Accel()
-	g := &soakGuest{Guest: guest, console: console}
+	g := &soakGuest{Guest: guest}
 	if written := m.writes; written != nil {
-		g.reading.Go(func() { written.read(guest.Port(writerPort)) })
+		g.reading.Go(func() { written.read(guest.Guest.Port(writerPort)) })
 	}
 	m.guests = append(m.guests, g)
 	return g, nil
@@ -356,21 +348,11 @@ for key in ssh_host_*_key; do
 done
 [ -s ssh_host_ed25519_key ]`
 
-// A soakGuest is a boot of the machine. It implements boottest.Guest.
+// A soakGuest is a boot of the machine, which may write to a port.
 type soakGuest struct {
-	*vm.Guest
-	console *os.File
+	*boots.Guest
 	reading sync.WaitGroup
 	closed  sync.Once
-}
-
-// Port implements boottest.Guest.
-func (g *soakGuest) Port() io.ReadWriter { return g.Guest.Port(boottest.PortName) }
-
-// Dial implements boottest.Guest.
-func (g *soakGuest) Dial(ctx context.Context, _ int) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: 10 * time.Second}
-	return dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(g.Forwards()[0].Host)))
 }
 
 // Close implements boottest.Guest. All that the guest had said is read then.
@@ -379,31 +361,5 @@ func (g *soakGuest) Close() {
 		g.PowerCut()
 		g.reading.Wait()
 		g.Guest.Close()
-		g.console.Close()
 	})
-}
-
-// End implements boottest.Guest.
-func (g *soakGuest) End() boottest.End {
-	result, err := g.Wait(context.Background())
-	if result == nil {
-		return boottest.End{Kind: "failure", Err: err}
-	}
-	return boottest.End{Kind: string(result.Exit), Detail: result.Panic, Err: err}
-}
-
-// Problems implements boottest.Guest.
-func (g *soakGuest) Problems() []boottest.Problem {
-	var problems []boottest.Problem
-	for _, f := range g.Findings() {
-		fatal := f.Kind == vm.KernelPanic || f.Kind == vm.Emergency || f.Kind == vm.FirmwareShell || f.Kind == vm.NoBootDevice
-		problems = append(problems, boottest.Problem{Kind: string(f.Kind), Text: f.Text, Fatal: fatal})
-	}
-	return problems
-}
-
-// Console implements boottest.Guest.
-func (g *soakGuest) Console() boottest.Console {
-	const quoted = 15
-	return boottest.Console{File: g.console.Name(), Last: g.ConsoleTail(quoted)}
 }
