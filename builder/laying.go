@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/applbuild/applbuild/builder/containers"
+	"github.com/applbuild/applbuild/builder/containers/containerd"
 	"github.com/applbuild/applbuild/builder/containers/docker"
 	"github.com/applbuild/applbuild/builder/containers/layer"
 	"github.com/applbuild/applbuild/builder/containers/podman"
@@ -138,7 +140,7 @@ func (img *build) openLayers(ctx context.Context, results map[containers.Digest]
 
 // layContainers puts the images into the tree, as the recipe's runtime keeps
 // them, and the units that start containers.
-func (img *build) layContainers(t *tree.Tree, layers map[containers.Digest]podman.Layer) error {
+func (img *build) layContainers(t *tree.Tree, layers map[containers.Digest]podman.Layer, blobs map[containers.Digest]io.ReaderAt) error {
 	if img.recipe.Containers == nil {
 		return nil
 	}
@@ -150,6 +152,9 @@ func (img *build) layContainers(t *tree.Tree, layers map[containers.Digest]podma
 			err = img.layPodman(t, layers)
 		case recipes.Docker:
 			err = img.layDocker(t, layers)
+		case recipes.Containerd:
+			needs = []string{containerd.Unit}
+			err = img.layContainerd(t, blobs)
 		default:
 			err = fmt.Errorf("the container runtime %q is unknown", img.recipe.Containers.Runtime)
 		}
@@ -170,11 +175,15 @@ func (img *build) layPodman(t *tree.Tree, layers map[containers.Digest]podman.La
 		}
 		list = append(list, podman.Image{Image: image.image, Names: []string{image.Reference().String()}, Index: index})
 	}
-	store := podman.Store{Prefix: podman.Prefix, Clock: img.clock}
+	// Ordinary users run nothing from it, and could start setuid programs of it.
+	store := podman.Store{Prefix: podman.Prefix, Clock: img.clock, Private: true}
 	if err := store.Write(t, list, layers); err != nil {
 		return err
 	}
 	if err := img.layRootless(t, list, layers); err != nil {
+		return err
+	}
+	if err := resolvConf(t); err != nil {
 		return err
 	}
 	if _, there := t.Lookup(podman.SystemConfig); there {
@@ -182,6 +191,16 @@ func (img *build) layPodman(t *tree.Tree, layers map[containers.Digest]podman.La
 	}
 	conf := podman.StorageConf("/var/lib/containers/storage", "/"+podman.Prefix)
 	return t.WriteFile(podman.SystemConfig, conf, 0o644, 0, 0)
+}
+
+// resolvConf makes an empty resolv.conf where there is none: without one
+// aardvark-dns, the name server of containers, does not start.
+func resolvConf(t *tree.Tree) error {
+	const name = "etc/resolv.conf"
+	if _, there := t.Lookup(name); there {
+		return nil
+	}
+	return t.WriteFile(name, []byte("# No name server is known.\n"), 0o644, 0, 0)
 }
 
 // layDocker writes docker's images below the root, and what tells docker of them.
@@ -207,6 +226,45 @@ func (img *build) layDocker(t *tree.Tree, layers map[containers.Digest]podman.La
 		return err
 	}
 	return t.WriteFile(docker.Config, conf, 0o644, 0, 0)
+}
+
+// layContainerd writes a layout of the images, and what has containerd import it.
+func (img *build) layContainerd(t *tree.Tree, blobs map[containers.Digest]io.ReaderAt) error {
+	var list []containerd.Image
+	for _, image := range img.images {
+		list = append(list, containerd.Image{Image: image.image, Names: []string{image.Reference().String()}})
+	}
+	return containerd.Store{Namespace: img.recipe.Containers.Namespace}.Write(t, list, blobs)
+}
+
+// openBlobs opens the layers of all images as they were fetched, where the
+// runtime wants them. Close is called when the tree is written, also when an
+// error came.
+func (img *build) openBlobs(ctx context.Context) (opened map[containers.Digest]io.ReaderAt, close func(), err error) {
+	opened = map[containers.Digest]io.ReaderAt{}
+	var files []*os.File
+	close = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	if c := img.recipe.Containers; c == nil || c.Runtime != recipes.Containerd {
+		return nil, close, nil
+	}
+	for _, image := range img.images {
+		for _, l := range image.image.Layers {
+			if opened[l.Digest] != nil {
+				continue
+			}
+			f, err := img.gatherer.Blobs.Open(ctx, l.Digest)
+			if err != nil {
+				return nil, close, damagedBlob(err)
+			}
+			files = append(files, f)
+			opened[l.Digest] = f
+		}
+	}
+	return opened, close, nil
 }
 
 // index is the list of platforms that an image was chosen from, nil where there

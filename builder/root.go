@@ -65,7 +65,12 @@ func (img *build) root(ctx context.Context, base *store.Result, unpacked map[con
 		if err != nil {
 			return err
 		}
-		if err := img.layContainers(t, layers); err != nil {
+		blobs, closeBlobs, err := img.openBlobs(ctx)
+		defer closeBlobs()
+		if err != nil {
+			return err
+		}
+		if err := img.layContainers(t, layers, blobs); err != nil {
 			return fmt.Errorf("containers: %w", err)
 		}
 		if err := img.listContainers(ctx, t, d); err != nil {

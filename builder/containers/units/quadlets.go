@@ -36,6 +36,11 @@ func (w *writer) quadlets() {
 		w.patience(u)
 		w.containerSection(u, &c)
 		c.serviceSection(u)
+		if c.Restart != "no" {
+			// Containers that need this one wait while it is started again
+			// (systemd 254 and later).
+			u.set("Service", "RestartMode", "direct")
+		}
 		c.secretsFor(u)
 		u.set("Install", "WantedBy", c.target())
 		w.add(folder(c.Rootless)+c.Name+".container", u)

@@ -106,7 +106,9 @@ func (w *writer) unitSection(u *unit, c *Container) {
 	set("Requires", needs...)
 	set("After", needs...)
 	if c.Rootless == nil {
-		set("After", "nftables.service")
+		// The first would flush podman's rules, without the second there may be no
+		// resolv.conf, which podman's name server wants.
+		set("After", "nftables.service", "systemd-resolved.service")
 	}
 	if c.Rootless == nil && w.machine.Pull != "never" {
 		set("Wants", "network-online.target")
