@@ -15,7 +15,7 @@ TEST_PACKAGES := gcc libc6-dev git ca-certificates curl \
 	xfsprogs btrfs-progs \
 	xorriso genisoimage libarchive-tools cloud-image-utils \
 	openssh-client poppler-utils zbar-tools age gnupg python3 \
-	skopeo umoci podman crun docker.io containerd
+	skopeo umoci podman crun docker.io containerd docker-registry
 
 .PHONY: image build test unit integration lint install-test-packages bench fuzz soak clean
 
@@ -79,7 +79,7 @@ fuzz:
 # What takes longer than anybody waits: first boots and power cuts by the dozen,
 # more package sets against apt, more seeds against cloud-init.
 soak:
-	APPLBUILD_SOAK=20 $(GO) test -v -timeout 5h -run 'FirstBoots|PowerCuts|StateCutShort|MachineOfArm64|UpdateWipes' ./cmd/applbuild
+	APPLBUILD_SOAK=20 $(GO) test -v -timeout 5h -run 'FirstBoots|PowerCuts|StateCutShort|MachineOfArm64|UpdateWipes|ContainerHost' ./cmd/applbuild
 	APPLBUILD_SCHEMA_CASES=20000 $(GO) test -timeout 5h ./cidata/schema
 	APPLBUILD_RESOLVE_SETS=5000 APPLBUILD_RESOLVE_WORLDS=1000 $(GO) test -timeout 5h -run Apt ./rootfs/resolve
 
