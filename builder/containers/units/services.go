@@ -153,6 +153,15 @@ func (c *Container) secretsFor(u *unit) {
 	}
 }
 
+// inMemory are the folders that a container which cannot write to its image has
+// in memory: those that no volume is mounted on, because docker refuses two
+// mounts of one path.
+func (c *Container) inMemory() []string {
+	return slices.DeleteFunc(slices.Clone(temporary), func(path string) bool {
+		return slices.ContainsFunc(c.Volumes, func(v Volume) bool { return v.Path == path })
+	})
+}
+
 // allVolumes are the container's volumes with those of its secrets, as podman
 // and docker read them.
 func (c *Container) allVolumes() []string {
@@ -218,7 +227,7 @@ func (w *writer) dockerService(u *unit, c *Container) {
 	words = append(words, c.flags()...)
 	if c.ReadOnly {
 		words = append(words, "--read-only")
-		for _, path := range inMemory {
+		for _, path := range c.inMemory() {
 			words = append(words, "--tmpfs="+path)
 		}
 	}
@@ -237,9 +246,9 @@ func (w *writer) dockerService(u *unit, c *Container) {
 	set("ExecStopPost", remove)
 }
 
-// inMemory are the folders that podman has in memory in a container that
+// temporary are the folders that podman has in memory in a container that
 // cannot write to its image.
-var inMemory = []string{"/run", "/tmp", "/var/tmp"}
+var temporary = []string{"/run", "/tmp", "/var/tmp"}
 
 // flags are the words that podman and docker share.
 func (c *Container) flags() []string {
@@ -288,7 +297,7 @@ func (w *writer) ctrService(u *unit, c *Container) {
 	}
 	if c.ReadOnly {
 		words = append(words, "--read-only")
-		for _, path := range inMemory {
+		for _, path := range c.inMemory() {
 			words = append(words, "--mount=type=tmpfs,src=tmpfs,dst="+path+",options=nosuid:nodev")
 		}
 	}

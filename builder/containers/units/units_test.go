@@ -34,6 +34,7 @@ func full() units.Container {
 		Volumes: []units.Volume{
 			{Source: "/data/web", Path: "/srv", Options: []string{"Z"}, Create: true},
 			{Source: "/volatile/cache", Path: "/cache", Create: true},
+			{Source: "/volatile/tmp", Path: "/tmp", Create: true}, // in place of one in memory
 			{Source: "/etc/localtime", Path: "/etc/localtime", Options: []string{"ro"}},
 		},
 		Environment:     awkward,
