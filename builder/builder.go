@@ -9,6 +9,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/applbuild/applbuild/builder/store"
+	"github.com/applbuild/applbuild/recipes"
 	"github.com/applbuild/applbuild/rootfs/archive"
 	"github.com/applbuild/applbuild/rootfs/sandbox"
 )
@@ -96,8 +98,9 @@ func (b *Builder) stage(name string, work func() (cached bool, err error)) error
 	if outOfSpace(err) {
 		return fmt.Errorf("%s: %w", name, full(b.store.Dir(), "--store"))
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	var placed *recipes.Error
+	if err == nil || errors.As(err, &placed) {
+		return err // it says itself what part of the recipe is meant
 	}
-	return nil
+	return fmt.Errorf("%s: %w", name, err)
 }

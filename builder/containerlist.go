@@ -138,9 +138,12 @@ func (b *Builder) Containers(ctx context.Context, name string) ([]manifest.Conta
 	return list, nil
 }
 
-// HasContainers says that a unified kernel image on the disk says of its root
-// that it has container images.
+// HasContainers says that a unified kernel image on the disk, or the manifest
+// beside it, says of its root that it has container images.
 func (in *Inspection) HasContainers() bool {
+	if in.Manifest != nil && len(in.Manifest.Containers) > 0 {
+		return true
+	}
 	for _, k := range in.Kernels {
 		for line := range strings.Lines(k.OSRelease) {
 			if strings.HasPrefix(line, osReleaseContainers+"=") {

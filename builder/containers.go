@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/applbuild/applbuild/builder/containers"
 	"github.com/applbuild/applbuild/builder/containers/blobs"
@@ -33,6 +34,7 @@ const stageContainers = "containers"
 type RegistrySettings struct {
 	Keychain *registry.Keychain // credentials
 	Mirrors  *registry.Mirrors  // registries.conf
+	Stall    time.Duration      // how long a registry may be silent; 30 s where zero
 }
 
 // containerImage is a container image of the recipe.
@@ -43,6 +45,14 @@ type containerImage struct {
 	asked  string // digest of how it is to be signed; empty where it need not be
 	pin    *gather.Pin
 	image  *containers.Image // once it is in the store
+}
+
+// name is what people call the image: its reference, or its file.
+func (c *containerImage) name() string {
+	if c.Layout != "" {
+		return c.LayoutFile
+	}
+	return c.wanted.Ref
 }
 
 // containerImages are those of the recipe, not pinned yet. Key files and
@@ -83,6 +93,9 @@ func (c *containerImage) readVerify(general *recipes.Verify) error {
 		key, err := readSmall(name, maxKey)
 		if err != nil {
 			return err
+		}
+		if _, err := signature.NewKeys(key); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		sum := sha256.Sum256(key)
 		hash.Write(append([]byte("key "), sum[:]...))
@@ -134,7 +147,7 @@ func (b *Builder) gatherer(r *recipes.Recipe) (*gather.Gatherer, error) {
 	insecure.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	client := &registry.Client{
 		Blobs: dir, Transport: transport, Insecure: insecure, Mirrors: b.settings.Registries.Mirrors,
-		PlainHTTP: r.Containers.PlainHTTP, Offline: b.settings.Offline,
+		PlainHTTP: r.Containers.PlainHTTP, Offline: b.settings.Offline, Stall: b.settings.Registries.Stall,
 		Progress: (&pullProgress{observer: b.settings.Observer}).event,
 	}
 	if b.settings.Registries.Keychain != nil {
@@ -171,7 +184,7 @@ func (p *pullProgress) event(e registry.Event) {
 	p.observer.StageProgress(stageContainers, done, total)
 }
 
-// pinImages says, for each image, what it was pinned to by the lock. What is in
+// lockedImages says, for each image, what it was pinned to by the lock. What is in
 // files is not in the lock and is pinned by what it is now. missing are images
 // of registries that the lock does not have, or has verified otherwise.
 func (b *Builder) lockedImages(images []*containerImage, l *lock.Lock) (missing []*containerImage) {
@@ -224,22 +237,37 @@ func (img *build) fetchImages(ctx context.Context) error {
 		return nil
 	}
 	return img.stage(stageContainers, func() (cached bool, err error) {
-		return img.pullImages(ctx)
+		return pullImages(ctx, img.recipe, img.gatherer, img.images)
 	})
 }
 
-func (img *build) pullImages(ctx context.Context) (cached bool, err error) {
+// pullImages brings what is missing of pinned images. cached says that nothing was.
+func pullImages(ctx context.Context, recipe *recipes.Recipe, g *gather.Gatherer, images []*containerImage) (cached bool, err error) {
 	cached = true
-	for _, image := range img.images {
-		if img.gatherer.Has(ctx, image.pin) {
+	for _, image := range images {
+		if image.Layout != "" || g.Has(ctx, image.pin) {
 			continue
 		}
 		cached = false
-		if err := img.gatherer.Fetch(ctx, image.wanted, image.pin); err != nil {
-			return false, img.recipe.Problem(image.path, err.Error(), "", err)
+		if err := g.Fetch(ctx, image.wanted, image.pin); err != nil {
+			return false, recipe.Problem(image.path, err.Error(), "", err)
 		}
 	}
 	return cached, nil
+}
+
+// fetchLocked brings the images that a lock which fits the recipe names.
+func (b *Builder) fetchLocked(ctx context.Context, recipe *recipes.Recipe, l *lock.Lock) error {
+	images, err := containerImages(recipe)
+	if err != nil || len(images) == 0 {
+		return err
+	}
+	g, err := b.gatherer(recipe)
+	if err != nil {
+		return err
+	}
+	b.lockedImages(images, l)
+	return b.stage(stageContainers, func() (bool, error) { return pullImages(ctx, recipe, g, images) })
 }
 
 // imageKey is what a stage's key has of an image.
@@ -276,7 +304,15 @@ func (img *build) containerKey() *containerKey {
 // build is repeated for: the blob has been removed.
 func damagedBlob(err error) error {
 	if errors.Is(err, blobs.ErrCorrupt) {
-		return errors.Join(err, store.ErrCorrupt)
+		return discarded{err}
 	}
 	return err
 }
+
+// discarded is an error about a blob that matches store.ErrCorrupt, too: both
+// say the same.
+type discarded struct{ error }
+
+func (d discarded) Is(target error) bool { return target == store.ErrCorrupt }
+
+func (d discarded) Unwrap() error { return d.error }

@@ -24,7 +24,10 @@ func (b *Builder) Fetch(ctx context.Context, recipe *recipes.Recipe) error {
 	if err != nil {
 		return err
 	}
-	return b.fetch(ctx, recipe, l, l.All())
+	if err := b.fetch(ctx, recipe, l, l.All()); err != nil {
+		return err
+	}
+	return b.fetchLocked(ctx, recipe, l)
 }
 
 // fetch brings packages of a lock into the store. Where the mirrors in use are

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -62,7 +63,7 @@ func (img *build) layers(ctx context.Context) (map[containers.Digest]*store.Resu
 				group.Go(func() error {
 					result, cached, err := img.unpackLayer(ctx, l)
 					if err != nil {
-						return img.recipe.Problem(image.path, err.Error(), "", damagedBlob(err))
+						return img.problemOf(image.path, fmt.Errorf("%s: %w", image.name(), damagedBlob(err)))
 					}
 					mu.Lock()
 					defer mu.Unlock()
@@ -126,7 +127,7 @@ func (img *build) openLayers(ctx context.Context, results map[containers.Digest]
 			return nil, close, fmt.Errorf("layer %s: %w", digest, err)
 		}
 		if l.Tree, err = layer.Index(f, result.Size(fileUnpacked)); err != nil {
-			return nil, close, fmt.Errorf("layer %s: %w", digest, err)
+			return nil, close, img.layerProblem(digest, err)
 		}
 		if !l.Info.Repeats {
 			if l.TarSplit, err = readResult(ctx, result, fileSplit); err != nil {
@@ -136,6 +137,26 @@ func (img *build) openLayers(ctx context.Context, results map[containers.Digest]
 		layers[digest] = l
 	}
 	return layers, close, nil
+}
+
+// layerProblem says what is wrong with a layer, and of which image it is.
+func (img *build) layerProblem(digest containers.Digest, err error) error {
+	for _, image := range img.images {
+		if slices.ContainsFunc(image.image.Layers, func(l containers.Layer) bool { return l.Digest == digest }) {
+			return img.problemOf(image.path, fmt.Errorf("%s: layer %s: %w: have the image built anew", image.name(), digest, err))
+		}
+	}
+	return fmt.Errorf("layer %s: %w", digest, err)
+}
+
+// problemOf says where in the recipe stands what an error is about, where that
+// does not say so itself.
+func (img *build) problemOf(path string, err error) error {
+	var own *recipes.Error
+	if errors.As(err, &own) {
+		return err
+	}
+	return img.recipe.Problem(path, err.Error(), "", err)
 }
 
 // layContainers puts the images into the tree, as the recipe's runtime keeps

@@ -71,7 +71,7 @@ func (img *build) root(ctx context.Context, base *store.Result, unpacked map[con
 			return err
 		}
 		if err := img.layContainers(t, layers, blobs); err != nil {
-			return fmt.Errorf("containers: %w", err)
+			return img.problemOf("containers", err)
 		}
 		if err := img.listContainers(ctx, t, d); err != nil {
 			return err

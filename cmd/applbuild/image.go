@@ -100,11 +100,12 @@ func onDisk(name string) int64 {
 func lockCommand(s *settings) *cobra.Command {
 	var update bool
 	cmd := &cobra.Command{
-		Use:   "lock RECIPE [PACKAGE...]",
+		Use:   "lock RECIPE [PACKAGE|IMAGE...]",
 		Short: "Choose exact package versions and write RECIPE.lock.yml",
 		Long: `lock asks the archive which packages the recipe comes to now and writes them,
 with versions and digests, to RECIPE.lock.yml. A lock that fits its recipe is left
-alone unless --update is given; with PACKAGE only these move on.`,
+alone unless --update is given; with PACKAGE or IMAGE only these move on. Tags of
+container images that have moved since are told.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{fmt.Errorf("%s takes a recipe: see `%s --help`", cmd.CommandPath(), cmd.CommandPath())}
@@ -146,8 +147,8 @@ func fetchCommand(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch RECIPE",
 		Short: "Bring all that a recipe's lock names into the store",
-		Long: `fetch brings the packages of the image, the initrd and the tools into the store,
-so that ` + "`applbuild image --offline`" + ` works afterwards.`,
+		Long: `fetch brings the packages of the image, the initrd and the tools, and the recipe's
+container images, into the store, so that ` + "`applbuild image --offline`" + ` works afterwards.`,
 		Args: exactly(1, "one recipe"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			recipe, err := s.recipe(args[0])

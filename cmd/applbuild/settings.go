@@ -34,7 +34,8 @@ type settings struct {
 	logFormat string
 
 	mirrors []string
-	tokens  string // file with credentials of registries
+	tokens  string        // file with credentials of registries
+	stall   time.Duration // that a registry may be silent for
 	offline bool
 	locked  bool
 	set     []string
@@ -51,6 +52,7 @@ func (s *settings) globalFlags(f *pflag.FlagSet) {
 func (s *settings) archiveFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.mirrors, "mirror", nil, "base URI to fetch packages from, where the recipe names none (default APPLBUILD_MIRROR, else the host's apt sources, else the public archive)")
 	f.StringVar(&s.tokens, "registry-token-file", "", "file with credentials of registries, a line `HOST bearer TOKEN` or `HOST basic USER:PASSWORD` each (default those of podman and docker)")
+	f.DurationVar(&s.stall, "registry-timeout", 30*time.Second, "how long a registry may be silent before it is given up, such as 90s")
 	f.BoolVar(&s.offline, "offline", false, "use no network: everything must be in the store")
 }
 
@@ -83,10 +85,14 @@ func (s *settings) builder(ctx context.Context, p *progress) (*builder.Builder, 
 	if err != nil {
 		return nil, err
 	}
+	if s.stall < 0 {
+		return nil, usageError{fmt.Errorf("--registry-timeout %v: it must not be negative", s.stall)}
+	}
 	registries, err := registrySettings(s.tokens)
 	if err != nil {
 		return nil, err
 	}
+	registries.Stall = s.stall
 	apt := hostFolder("/etc/apt")
 	return builder.New(ctx, builder.Settings{
 		Store: store, Program: program, Now: time.Now(), Epoch: epoch, HostArch: runtime.GOARCH,

@@ -152,7 +152,7 @@ func (v *view) broken(ctx context.Context, err error) error {
 	case errors.As(err, &own):
 		return &failure{err: own}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, ErrPlainHTTP):
-		e.Kind, e.Do, f.retry = ErrPlainHTTP, "use HTTPS, or allow plain HTTP for this host by its name", false
+		e.Kind, e.Do, f.retry = ErrPlainHTTP, "use HTTPS, or name the host in plain_http", false
 		return f
 	}
 	e.Detail, f.retry = describe(err)
