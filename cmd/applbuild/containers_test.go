@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/applbuild/applbuild/builder/containers"
@@ -78,16 +79,32 @@ func containersAreOnTheDisk(t *testing.T, d *tiny, h *hub, name, digest string) 
 			t.Errorf("%s is not on the disk", end)
 		}
 	}
+	removed := false
 	for line := range strings.Lines(files) {
 		switch {
+		case strings.HasSuffix(line, "/diff/srv/old.html\n") && line[0] == 'c':
+			removed = true
 		case strings.HasSuffix(line, "/diff/usr/bin/su\n") && !strings.HasPrefix(line, "-rwsr-xr-x"):
 			t.Errorf("not setuid: %s", line)
 		case strings.Contains(line, "/.wh."):
 			t.Errorf("a whiteout as it was in the archive: %s", line)
 		}
 	}
-	if !strings.Contains(files, "\nc") {
+	if !removed {
 		t.Error("no device stands for the file that a layer removes")
+	}
+	var links []string
+	dir := filepath.Join(t.TempDir(), "tree")
+	asks(t, "unsquashfs", "-quiet", "-no-progress", "-dest", dir, root, store)
+	for _, name := range []string{"su", "also"} {
+		found, err := filepath.Glob(filepath.Join(dir, store, "overlay/*/diff/usr/bin", name))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%s is in %q (%v)", name, found, err)
+		}
+		links = append(links, found[0])
+	}
+	if one, err := os.Stat(links[0]); err != nil || one.Sys().(*syscall.Stat_t).Nlink != 2 {
+		t.Errorf("%q are not one file with two names (%v)", links, err)
 	}
 
 	if r := d.image(t).succeeds(t); !strings.Contains(r.stdout, "up to date") {
