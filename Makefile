@@ -53,7 +53,7 @@ unit:
 # and one at a time, because boots are timed. What is skipped is listed, with the
 # reason; CI may skip what a machine cannot have (KVM, a host program's newer
 # feature or version), nothing else.
-MAY_SKIP := KVM is missing|has no zstd|run as an ordinary user|kernel has no|has no DETERMINISTIC_SEED|generator for quadlets is missing|plugin compose is missing|skopeo with sigstore
+MAY_SKIP := KVM is missing|has no zstd|run as an ordinary user|kernel has no|has no DETERMINISTIC_SEED|generator for quadlets is missing|plugin compose is missing|skopeo with sigstore|is not the loopback
 BOOTING  := /builder/vm$$|/cmd/applbuild$$
 
 integration:

@@ -69,7 +69,7 @@ func containerImages(r *recipes.Recipe) ([]*containerImage, error) {
 			return nil, r.Problem(image.path+".platform", err.Error(), "", err)
 		}
 		image.wanted = gather.Wanted{Ref: image.Ref.String(), Layout: image.LayoutFile, Platform: platform}
-		if err := image.readVerify(r.Containers.Verify); err != nil {
+		if err := image.readVerify(); err != nil {
 			return nil, r.Problem(image.path, err.Error(), "", err)
 		}
 		list = append(list, image)
@@ -77,14 +77,10 @@ func containerImages(r *recipes.Recipe) ([]*containerImage, error) {
 	return list, nil
 }
 
-// readVerify reads how the image is to be signed: as it says itself, else as all
-// are.
-func (c *containerImage) readVerify(general *recipes.Verify) error {
-	v := c.Verify
+// readVerify reads how the image is to be signed.
+func (c *containerImage) readVerify() error {
+	v := c.Verify // what holds for all is in it, and none is nil
 	if v == nil {
-		v = general
-	}
-	if v == nil || v.Off != "" {
 		return nil
 	}
 	hash := sha256.New()

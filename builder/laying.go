@@ -160,25 +160,24 @@ func (img *build) problemOf(path string, err error) error {
 }
 
 // layContainers puts the images into the tree, as the recipe's runtime keeps
-// them, and the units that start containers.
+// them, and the units that start containers. Without any image the stores are
+// empty: a machine that was updated forgets those of its earlier versions.
 func (img *build) layContainers(t *tree.Tree, layers map[containers.Digest]podman.Layer, blobs map[containers.Digest]io.ReaderAt) error {
 	if img.recipe.Containers == nil {
 		return nil
 	}
 	var needs []string
 	var err error
-	if len(img.images) > 0 {
-		switch img.recipe.Containers.Runtime {
-		case recipes.Podman:
-			err = img.layPodman(t, layers)
-		case recipes.Docker:
-			err = img.layDocker(t, layers)
-		case recipes.Containerd:
-			needs = []string{containerd.Unit}
-			err = img.layContainerd(t, blobs)
-		default:
-			err = fmt.Errorf("the container runtime %q is unknown", img.recipe.Containers.Runtime)
-		}
+	switch img.recipe.Containers.Runtime {
+	case recipes.Podman:
+		err = img.layPodman(t, layers)
+	case recipes.Docker:
+		err = img.layDocker(t, layers)
+	case recipes.Containerd:
+		needs = []string{containerd.Unit}
+		err = img.layContainerd(t, blobs)
+	default:
+		err = fmt.Errorf("the container runtime %q is unknown", img.recipe.Containers.Runtime)
 	}
 	if err != nil {
 		return err

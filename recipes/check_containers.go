@@ -14,6 +14,9 @@ func (c *checker) containers() {
 	if list == nil {
 		return
 	}
+	if c.recipe.Output.imageOnly() {
+		c.add("containers", "a container image has no containers in it", "remove it, or add raw to output.formats")
+	}
 	c.containerRuntime(list)
 	c.verify(list.Verify, "containers.verify")
 	first := map[Reference]int{}
