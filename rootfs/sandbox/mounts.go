@@ -102,10 +102,18 @@ type assembly struct {
 
 // inRoot opens a path inside; links are followed as the sandbox will see them.
 func (a *assembly) inRoot(p string, flags uint64) (int, error) {
-	return unix.Openat2(a.root.fd, p, &unix.OpenHow{
+	how := unix.OpenHow{
 		Flags:   flags | unix.O_PATH | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	}
+	for {
+		fd, err := unix.Openat2(a.root.fd, p, &how)
+		// EAGAIN: something was mounted or renamed meanwhile, anywhere on the
+		// machine, and the kernel could not be sure of a "..".
+		if err != unix.EINTR && err != unix.EAGAIN {
+			return fd, err
+		}
+	}
 }
 
 func (a *assembly) has(p string) bool {
