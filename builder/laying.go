@@ -209,7 +209,7 @@ func (img *build) layPodman(t *tree.Tree, layers map[containers.Digest]podman.La
 	if _, there := t.Lookup(podman.SystemConfig); there {
 		return nil // the recipe's own counts
 	}
-	conf := podman.StorageConf("/var/lib/containers/storage", "/"+podman.Prefix)
+	conf := podman.StorageConf("/run/containers/storage", "/var/lib/containers/storage", "/"+podman.Prefix)
 	return t.WriteFile(podman.SystemConfig, conf, 0o644, 0, 0)
 }
 

@@ -16,8 +16,12 @@ import (
 	"github.com/applbuild/applbuild/rootfs/tree"
 )
 
-// userStores is the folder of the image stores of ordinary users.
-const userStores = "usr/lib/containers/users"
+// Where ordinary users have their images, and what podman writes for them: in the
+// home folders, which are overlays, it cannot.
+const (
+	userStores = "usr/lib/containers/users"
+	userRoots  = "/var/lib/containers/users"
+)
 
 // subordinateIDs is how many ids a container of an ordinary user needs at least:
 // those of a Debian system, nobody's included.
@@ -40,7 +44,12 @@ func rootlessUsers(c *recipes.Containers) []string {
 // root's. The contents are root's once more, which squashfs and the like keep
 // once.
 func (img *build) layRootless(t *tree.Tree, list []podman.Image, layers map[containers.Digest]podman.Layer) error {
-	for _, name := range rootlessUsers(img.recipe.Containers) {
+	users := rootlessUsers(img.recipe.Containers)
+	if len(users) == 0 {
+		return nil
+	}
+	folders := fmt.Sprintf("d %s 0755 root root\nd %s 0711 root root\n", path.Dir(userRoots), userRoots)
+	for _, name := range users {
 		owner, home, err := subordinate(t, name)
 		if err != nil {
 			return img.recipe.Problem("containers", fmt.Sprintf("user %s: %v", name, err), "", err)
@@ -50,11 +59,12 @@ func (img *build) layRootless(t *tree.Tree, list []podman.Image, layers map[cont
 		if err := store.Write(t, list, layers); err != nil {
 			return err
 		}
+		id := owner(0)
+		folders += fmt.Sprintf("d %s 0700 %d %d\n", path.Join(userRoots, name), id, id)
 		conf := path.Join(home, podman.UserConfig)
 		if _, there := t.Lookup(conf); there {
 			continue // the recipe's own counts
 		}
-		id := owner(0)
 		for dir := range ancestors(conf, home) {
 			if _, there := t.Lookup(dir); there {
 				continue
@@ -63,11 +73,11 @@ func (img *build) layRootless(t *tree.Tree, list []podman.Image, layers map[cont
 				return err
 			}
 		}
-		if err := t.WriteFile(conf, podman.StorageConf("", "/"+prefix), 0o600, id, id); err != nil {
+		if err := t.WriteFile(conf, podman.StorageConf("", path.Join(userRoots, name), "/"+prefix), 0o600, id, id); err != nil {
 			return err
 		}
 	}
-	return nil
+	return t.WriteFile("usr/lib/tmpfiles.d/applbuild-rootless.conf", []byte(folders), 0o644, 0, 0)
 }
 
 // ancestors yields the folders between above and a file below it, the highest

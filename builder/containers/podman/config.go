@@ -16,13 +16,17 @@ const (
 )
 
 // StorageConf is a storage.conf with additional image stores, absolute paths.
-// graphRoot is where podman keeps what it writes, "" is its default; an
-// ordinary user's file names none, as podman finds it below the home folder.
-func StorageConf(graphRoot string, stores ...string) []byte {
+// runRoot and graphRoot are where podman keeps what it writes, for as long as the
+// machine runs and for longer; "" is its default. graphRoot must not lie on an
+// overlay, which podman refuses to put its own upon.
+func StorageConf(runRoot, graphRoot string, stores ...string) []byte {
 	var b strings.Builder
 	b.WriteString("[storage]\ndriver = \"overlay\"\n")
+	if runRoot != "" {
+		fmt.Fprintf(&b, "runroot = %q\n", runRoot)
+	}
 	if graphRoot != "" {
-		fmt.Fprintf(&b, "runroot = \"/run/containers/storage\"\ngraphroot = %q\n", graphRoot)
+		fmt.Fprintf(&b, "graphroot = %q\n", graphRoot)
 	}
 	b.WriteString("\n[storage.options]\nadditionalimagestores = [")
 	for i, store := range stores {

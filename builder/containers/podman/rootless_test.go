@@ -83,7 +83,7 @@ func TestOrdinaryUserRunsContainersFromHisStore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := mountSquashfs(t, ownStore(t, test.store, all))
-			if err := os.WriteFile(filepath.Join(u.dir, "home", UserConfig), StorageConf("", at), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(u.dir, "home", UserConfig), StorageConf("", "", at), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			out, err := u.run(command...)
