@@ -2,12 +2,14 @@ package builder
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/applbuild/applbuild/builder/lock"
 	"github.com/applbuild/applbuild/builder/manifest"
+	"github.com/applbuild/applbuild/builder/store"
 	"github.com/applbuild/applbuild/rootfs/tree"
 )
 
@@ -20,6 +22,19 @@ type inventory struct {
 
 // maxCopyright bounds a copyright file, in bytes.
 const maxCopyright = 4 << 20
+
+// keepInventory notes the tree's packages in a result.
+func keepInventory(t *tree.Tree, l *lock.Lock, d *store.Draft) error {
+	found, err := readInventory(t, l)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(found)
+	if err != nil {
+		return err
+	}
+	return writeFile(d, filePackages, data)
+}
 
 // readInventory reads dpkg's database of the tree and adds what the lock knows
 // of each package file.

@@ -104,15 +104,7 @@ func (img *build) oci(ctx context.Context, base, lower *store.Result) (*store.Re
 			return err
 		}
 		defer closeTree()
-		found, err := readInventory(t, img.lock)
-		if err != nil {
-			return err
-		}
-		data, err := json.Marshal(found)
-		if err != nil {
-			return err
-		}
-		if err := writeFile(d, filePackages, data); err != nil {
+		if err := keepInventory(t, img.lock, d); err != nil {
 			return err
 		}
 		// Edits are made in the whole tree: they may look at what is removed in the

@@ -44,15 +44,7 @@ func (img *build) root(ctx context.Context, base *store.Result, unpacked map[con
 			return err
 		}
 		defer closeTree()
-		found, err := readInventory(t, img.lock)
-		if err != nil {
-			return err
-		}
-		data, err := json.Marshal(found)
-		if err != nil {
-			return err
-		}
-		if err := writeFile(d, filePackages, data); err != nil {
+		if err := keepInventory(t, img.lock, d); err != nil {
 			return err
 		}
 		closeEdits, err := img.edits.apply(t, img.clock)
